@@ -1,0 +1,1 @@
+//! Server API, health and metrics over HTTP.

@@ -1,0 +1,2 @@
+//! What an operator can set, where each value came from, and how it is checked.
+pub mod channels;

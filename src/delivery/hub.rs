@@ -1,0 +1,1 @@
+//! The hub: local subscribers by channel.

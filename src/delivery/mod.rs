@@ -1,0 +1,7 @@
+//! The core beside the clients: which channels they want, what was promised to them, where each
+//! request goes. Sync, without sockets, clock, entropy or tasks: `(event, now)` in, actions out.
+#![deny(clippy::disallowed_methods)]
+
+pub mod event;
+pub mod hub;
+pub mod mailbox;

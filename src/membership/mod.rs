@@ -1,0 +1,1 @@
+//! Gossip: who is there.

@@ -1,0 +1,1 @@
+//! Frames of the Centrifuge client protocol v2.

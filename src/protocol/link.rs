@@ -1,0 +1,1 @@
+//! Control frames of a link, before and beside the frames of the cores.

@@ -1,0 +1,55 @@
+//! Publications and the people behind them, as they travel between nodes and to clients.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ClientId, Incarnation, StreamEpoch};
+
+/// Who is behind a publication or a presence entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientInfo {
+    /// The user id; empty for anonymous.
+    pub user: Arc<str>,
+    /// The connection.
+    pub client: ClientId,
+    /// JSON given by the connect token's `info`; empty = none.
+    pub conn_info: Bytes,
+    /// JSON given for the channel; empty = none.
+    pub chan_info: Bytes,
+}
+
+/// The identity of an operation for ever: which gateway sent it, and its number among those that
+/// the gateway sent to the slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct OperationId {
+    /// The sender's incarnation.
+    pub gateway: Incarnation,
+    /// Counts from 1 in each slot.
+    pub number: u64,
+}
+
+/// What was published, without its place in a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
+pub struct Message {
+    /// The payload: JSON text from JSON clients, carried as it came.
+    pub data: Bytes,
+    /// The publishing client, absent for the server API.
+    pub info: Option<ClientInfo>,
+    /// Tags given by the server API.
+    pub tags: BTreeMap<String, String>,
+    /// Wall-clock milliseconds at the gateway that took it; for display only.
+    pub time_ms: u64,
+}
+
+/// One publication of a stream with its name there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Publication {
+    /// The epoch that named it.
+    pub epoch: StreamEpoch,
+    /// Its offset, from 1, counting on across epochs.
+    pub offset: u64,
+    /// What was published; shared, never copied on the way to clients.
+    pub message: Arc<Message>,
+}
