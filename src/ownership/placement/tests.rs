@@ -18,7 +18,7 @@ fn cluster(nodes: usize) -> View {
     View::new((0..nodes).map(|node| member(&format!("orbweb-{node}"), node as u128 + 1, 1)))
 }
 
-fn names<'a>(view: &'a View, nodes: impl Iterator<Item = Incarnation>) -> Vec<&'a str> {
+fn names(view: &View, nodes: impl Iterator<Item = Incarnation>) -> Vec<&str> {
     let name = |node| view.members().iter().find(|m| m.id.incarnation == node).unwrap();
     nodes.map(|node| name(node).id.name.as_str()).collect()
 }
