@@ -19,7 +19,7 @@ pub(crate) enum Asked {
     /// A publication of this payload.
     Publish { channel: Channel, payload: u64 },
     /// A subscription.
-    Subscribe { channel: Channel, client: ClientId },
+    Subscribe { client: ClientId },
 }
 
 /// A subscriber on one node that keeps its position as SDKs do.

@@ -41,7 +41,10 @@ fn main() -> ExitCode {
     match totals.unmet() {
         missing if missing.is_empty() || arguments.seed.is_some() => ExitCode::SUCCESS,
         missing => {
-            println!("never happened in any run, so nothing was shown of it: {}", missing.join(", "));
+            println!(
+                "never happened in any run, so nothing was shown of it: {}",
+                missing.join(", ")
+            );
             ExitCode::FAILURE
         }
     }

@@ -46,7 +46,10 @@ enum Due {
     Tick(Incarnation),
     Arrive(Flight),
     /// A node learns of another's state.
-    Learn { by: Incarnation, seen: Seen },
+    Learn {
+        by: Incarnation,
+        seen: Seen,
+    },
     Publish,
     Crash,
     Restart(usize),
@@ -456,7 +459,13 @@ impl World {
         Channel::parse(&format!("c{number}")).expect("a short name is allowed")
     }
 
-    fn ask(&mut self, node: Incarnation, channel: Channel, ask: Ask, asked: Option<Asked>) -> anyhow::Result<()> {
+    fn ask(
+        &mut self,
+        node: Incarnation,
+        channel: Channel,
+        ask: Ask,
+        asked: Option<Asked>,
+    ) -> anyhow::Result<()> {
         let id = RequestId { shard: ShardId(0), number: self.clients.number() };
         if let Some(asked) = asked {
             self.clients.waiting.insert((node, id), asked);
@@ -497,7 +506,7 @@ impl World {
         let recover = subscriber.position.map_or(Recover::No, Recover::From);
         let (conn_info, chan_info) = (Bytes::new(), Bytes::new());
         let info = Some(ClientInfo { user: "u".into(), client, conn_info, chan_info });
-        let asked = Asked::Subscribe { channel: channel.clone(), client };
+        let asked = Asked::Subscribe { client };
         self.ask(node, channel, Ask::Subscribe { client, info, recover }, Some(asked))
     }
 
@@ -507,7 +516,10 @@ impl World {
                 self.clients.acknowledged.entry(channel).or_default().insert(payload);
             }
             (Some(Asked::Publish { .. }), _) => self.clients.failed += 1,
-            (Some(Asked::Subscribe { client, .. }), Reply::Subscribed { position, recovered, publications }) => {
+            (
+                Some(Asked::Subscribe { client }),
+                Reply::Subscribed { position, recovered, publications },
+            ) => {
                 let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return };
                 match (subscriber.position, recovered) {
                     (Some(_), true) => self.clients.recovered += 1,
@@ -522,14 +534,16 @@ impl World {
                 }
                 (subscriber.position, subscriber.subscribed) = (position, true);
             }
-            (Some(Asked::Subscribe { client, .. }), _) => self.plan(Due::Resubscribe(client), 200),
+            (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
             _ => {}
         }
     }
 
     fn delivered(&mut self, node: Incarnation, delivery: &Delivery) -> anyhow::Result<()> {
         let here = self.clients.subscribers.iter_mut().filter(|(_, subscriber)| {
-            subscriber.node == node && subscriber.channel == delivery.channel && subscriber.subscribed
+            subscriber.node == node
+                && subscriber.channel == delivery.channel
+                && subscriber.subscribed
         });
         let mut lost = Vec::new();
         for (client, subscriber) in here {

@@ -54,7 +54,10 @@ impl Core {
                 self.ownership.set_world(self.world(&outlook), now, &mut out);
                 self.router.reroute(None, &self.ownership, now, &mut out);
             }
-            Event::Leave => self.leaving = true,
+            Event::Leave => {
+                self.leaving = true;
+                self.ownership.leave();
+            }
             Event::Tick => {
                 self.ownership.tick(now, &mut out);
                 self.router.tick(&self.ownership, now, &mut out, actions);
@@ -101,6 +104,10 @@ impl Core {
                 let interest = |slot: Slot| router.interest(slot);
                 return self.ownership.handle_prepare(from, claim, &slots, interest, now, out);
             }
+            PeerFrame::Owned { slots } => {
+                self.ownership.handle_owned(from, &slots, now);
+                return self.router.handle_owned(from, &slots, &self.ownership, now, out);
+            }
             PeerFrame::Inspect { number } => return actions.push(Action::Inspect { from, number }),
             PeerFrame::Inspected { number, report } => {
                 return actions.push(Action::Inspected { from, number, report });
@@ -146,7 +153,8 @@ impl Core {
         let world = self.ownership.world();
         let alone = world.live.iter().all(|node| *node == self.me);
         let (owned, claiming) = self.ownership.roles();
-        if alone || (owned + claiming == 0 && self.router.is_idle()) {
+        let handed_over = owned + claiming == 0 && self.ownership.is_covered();
+        if alone || (handed_over && self.router.is_idle()) {
             self.drained = true;
             actions.push(Action::Drained);
         }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::event::{
-    Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request, RequestId, ShardId,
-};
+use super::event::{Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request, RequestId};
 use super::interest::{Interests, Subscriber};
 use super::operations::Operations;
 use crate::ownership::out::Out;
@@ -325,7 +323,6 @@ impl Router {
                     self.compare(from, slot, equal, tops, ownership, now, out);
                 }
             }
-            PeerFrame::Owned { slots } => self.handle_owned(from, &slots, ownership, now, out),
             other => return Some(other),
         }
         None
@@ -607,16 +604,16 @@ impl Router {
     }
 
     /// Sends what waits for slots that have a new owner.
-    fn handle_owned(
+    pub fn handle_owned(
         &mut self,
         from: Incarnation,
-        slots: &[SlotRange],
+        slots: &[(SlotRange, u64)],
         ownership: &Ownership,
         now: Millis,
         out: &mut Out,
     ) {
         let within =
-            |slot: Slot| slots.iter().any(|range| (range.first..=range.last).contains(&slot));
+            |slot: Slot| slots.iter().any(|(range, _)| (range.first..=range.last).contains(&slot));
         for slot in self.operations.slots().into_iter().filter(|slot| within(*slot)) {
             self.send_operations(slot, 0, from, ownership, now, out);
         }

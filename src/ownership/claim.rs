@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audience::Audience;
 use super::out::Out;
 use super::owner::{INCOMPLETE_MS, Ownership};
-use super::table::{Role, ranges};
+use super::table::{Role, ranges, ranges_by_term};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
 use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotCopy, SlotInterest, SlotRange};
@@ -15,6 +15,8 @@ use crate::protocol::time::Millis;
 /// A node that has been silent for this long, while asked or while its copies are awaited, is
 /// missing: the claim goes on without it.
 pub const SILENT_MS: u64 = 1_000;
+/// How often a leaving node asks whether others have what it holds.
+const ASK_COVERED_MS: u64 = 200;
 /// Slots named in one part of an answer, which keeps parts under some 100 KiB.
 const ANSWER_SLOTS: usize = 2_048;
 /// Channels named in one part of an answer.
@@ -78,13 +80,8 @@ impl Ownership {
         }
         self.claims_begun += 1;
         let number = self.claims_begun;
-        let mut terms: BTreeMap<u64, Vec<Slot>> = BTreeMap::new();
-        for slot in &due {
-            let epoch = self.table.begin_claim(*slot, number);
-            terms.entry(epoch.term).or_default().push(*slot);
-        }
-        let in_ranges = |(term, slots)| ranges(slots).into_iter().map(move |range| (range, term));
-        let prepare: Vec<(SlotRange, u64)> = terms.into_iter().flat_map(in_ranges).collect();
+        let claimed = due.iter().map(|slot| (*slot, self.table.begin_claim(*slot, number).term));
+        let prepare = ranges_by_term(claimed.collect::<Vec<_>>());
         let claim = Claim {
             slots: due,
             prepare: prepare.clone(),
@@ -311,9 +308,8 @@ impl Ownership {
             }
             self.adopt_orphans(*slot, now, out);
         }
-        let owned = PeerFrame::Owned { slots: ranges(slots.iter().copied()) };
         let live = self.world.live.clone();
-        out.send_all(&live, Lane::Data, owned);
+        self.announce_owned(&live, slots.iter().copied(), out);
         for slot in slots {
             self.replay(slot, now, out);
         }
@@ -367,6 +363,78 @@ fn adopt(audience: &mut Audience, gateway: Incarnation, interest: ChannelInteres
     audience.subscribe(gateway, &channel, options.join_leave, None);
     for info in present {
         audience.subscribe(gateway, &channel, options.join_leave, Some(info));
+    }
+}
+
+// What is known of owners.
+impl Ownership {
+    /// Tells nodes that this one owns slots.
+    pub(super) fn announce_owned(
+        &self,
+        to: &[Incarnation],
+        slots: impl Iterator<Item = Slot>,
+        out: &mut Out,
+    ) {
+        let slots = ranges_by_term(slots.map(|slot| (slot, self.table.promised(slot).term)));
+        if !slots.is_empty() {
+            out.send_all(to, Lane::Data, PeerFrame::Owned { slots });
+        }
+    }
+
+    /// Notes who owns slots: a promise, so that the next claim here starts above it. A leaving node
+    /// learns that the owner has what it held.
+    pub fn handle_owned(&mut self, from: Incarnation, slots: &[(SlotRange, u64)], now: Millis) {
+        if from == self.me {
+            return;
+        }
+        for (range, term) in slots {
+            for slot in range.iter() {
+                self.promise_to(slot, Epoch { term: *term, owner: from }, now);
+                if self.table.promised(slot).owner == from {
+                    self.uncovered.remove(&slot);
+                }
+            }
+        }
+    }
+
+    /// This node leaves: it must stay until others have what it holds.
+    pub fn leave(&mut self) {
+        let owned = self.table.all().filter(|slot| self.table.owns(*slot));
+        let held = self.holdings.iter().filter(|(_, holding)| !holding.is_empty());
+        self.uncovered = owned.chain(held.map(|(slot, _)| *slot)).collect();
+    }
+
+    /// Whether a leaving node owns nothing, and others have what it holds.
+    pub fn is_covered(&self) -> bool {
+        self.uncovered.is_empty()
+    }
+
+    /// Asks the owners of what this leaving node holds whether they have it.
+    pub(super) fn ask_covered(&mut self, now: Millis, out: &mut Out) {
+        if self.uncovered.is_empty() || now.since(self.asked_covered) < ASK_COVERED_MS {
+            return;
+        }
+        self.asked_covered = now;
+        let mut owners: BTreeMap<Incarnation, Vec<Slot>> = BTreeMap::new();
+        for slot in &self.uncovered {
+            if let Some(owner) = self.world.placement.owner(*slot) {
+                owners.entry(owner).or_default().push(*slot);
+            }
+        }
+        for (owner, slots) in owners {
+            out.send(owner, Lane::Data, PeerFrame::Held { slots: ranges(slots) });
+        }
+    }
+
+    /// Answers a leaving node for the slots that are owned here and for which it isn't asked still.
+    pub(super) fn handle_held(&self, from: Incarnation, slots: &[SlotRange], out: &mut Out) {
+        let asking = |slot: &Slot| {
+            let mut claims = self.claims.values().filter(|claim| claim.slots.contains(slot));
+            claims.any(|claim| claim.asked.get(&from).is_some_and(|asked| !asked.done()))
+        };
+        let held = slots.iter().flat_map(|range| range.iter());
+        let owned = held.filter(|slot| self.table.owns(*slot) && !asking(slot));
+        self.announce_owned(&[from], owned, out);
     }
 }
 

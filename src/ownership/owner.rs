@@ -1,7 +1,7 @@
 //! `Ownership`: all that a node is to slots. Frames for owners, claimants and holders come in here;
 //! what is to be sent goes into [`Out`]. Called by the delivery core, which also answers for this
 //! node's own interest.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -47,6 +47,9 @@ pub struct Ownership {
     pub(super) departed: BTreeMap<Incarnation, Millis>,
     pub(super) world: World,
     pub(super) random: StdRng,
+    /// Slots that a leaving node still answers for.
+    pub(super) uncovered: BTreeSet<Slot>,
+    pub(super) asked_covered: Millis,
     expire_from: Slot,
 }
 
@@ -89,6 +92,8 @@ impl Ownership {
             departed: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
+            uncovered: BTreeSet::new(),
+            asked_covered: Millis(0),
             expire_from: Slot(0),
         }
     }
@@ -100,6 +105,9 @@ impl Ownership {
             self.departed.insert(node, now);
             self.forget_gateway(node, out);
         }
+        let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);
+        let came: Vec<Incarnation> = came.copied().collect();
+        self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
         self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
         self.world = world;
         self.drop_departed_from_claims(now, out);
@@ -119,6 +127,7 @@ impl Ownership {
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
         self.check_learners(now, out);
+        self.ask_covered(now, out);
         self.expire_some(now);
     }
 
@@ -148,6 +157,7 @@ impl Ownership {
             }
             PeerFrame::Copy { number, copies } => self.handle_copy(from, number, copies, now, out),
             PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
+            PeerFrame::Held { slots } => self.handle_held(from, &slots, out),
             PeerFrame::Covered => self.handle_covered(from, out),
             other => return Some(other),
         }

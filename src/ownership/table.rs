@@ -146,6 +146,16 @@ impl SlotTable {
     }
 }
 
+/// Slots in order as ranges of one term each.
+pub fn ranges_by_term(slots: impl IntoIterator<Item = (Slot, u64)>) -> Vec<(SlotRange, u64)> {
+    let mut terms: std::collections::BTreeMap<u64, Vec<Slot>> = std::collections::BTreeMap::new();
+    for (slot, term) in slots {
+        terms.entry(term).or_default().push(slot);
+    }
+    let in_ranges = |(term, slots)| ranges(slots).into_iter().map(move |range| (range, term));
+    terms.into_iter().flat_map(in_ranges).collect()
+}
+
 /// Slots in order as ranges.
 pub fn ranges(slots: impl IntoIterator<Item = Slot>) -> Vec<SlotRange> {
     let mut ranges: Vec<SlotRange> = Vec::new();

@@ -155,9 +155,15 @@ pub enum PeerFrame {
         /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it.
         slots: Vec<(Slot, bool, u64)>,
     },
-    /// The sender owns these slots now: what waits for them can be sent.
+    /// The sender owns these slots and has what the receiver had of them: what waits for them can
+    /// be sent.
     Owned {
-        /// Which.
+        /// Ranges and the term of the sender's epoch in each.
+        slots: Vec<(SlotRange, u64)>,
+    },
+    /// The sender leaves, and asks the owners of what it holds to say so.
+    Held {
+        /// Which slots.
         slots: Vec<SlotRange>,
     },
 
