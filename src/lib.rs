@@ -10,6 +10,7 @@
 //!   [`api`] (server API, health, metrics).
 //! - [`delivery`]: the core beside the clients: interest, positions, retries, hub.
 //! - [`ownership`]: the core beside the slots: placement, claims, streams.
+//! - [`mutant`]: rules of the cores that a test build can switch off.
 //! - [`protocol`]: the words: ids, channels, client frames, peer frames, codes.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod delivery;
 pub mod engine;
 pub mod gateway;
 pub mod membership;
+pub mod mutant;
 pub mod node;
 pub mod ownership;
 pub mod peers;

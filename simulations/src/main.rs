@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Some(scenario) => vec![scenario],
         None => Scenario::ALL.to_vec(),
     };
+    if let Err(unknown) = switch_off(arguments.without.as_deref()) {
+        println!("{unknown}");
+        return ExitCode::FAILURE;
+    }
     let mut totals = Outcome::default();
     for scenario in scenarios {
         for seed in arguments.seeds() {
@@ -48,6 +52,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Switches off the rule of that name.
+fn switch_off(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let rules = orbweb::mutant::Rule::ALL;
+    let names: Vec<&str> = rules.iter().map(|(_, name)| *name).collect();
+    let Some((rule, _)) = rules.into_iter().find(|(_, known)| *known == name) else {
+        anyhow::bail!("no rule is called {name:?}; there are {}", names.join(", "));
+    };
+    #[cfg(mutants)]
+    orbweb::mutant::switch_off(rule);
+    anyhow::ensure!(
+        orbweb::mutant::without(rule),
+        "switching rules off needs RUSTFLAGS='--cfg mutants' and a target folder of its own"
+    );
+    Ok(())
 }
 
 fn run(scenario: Scenario, seed: u64, trace: bool) -> anyhow::Result<Outcome> {

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Switch a rule of the cores off (needs a build with `--cfg mutants`); a check must then fail.
+    #[arg(long)]
+    pub(crate) without: Option<String>,
     /// Print every event.
     #[arg(long)]
     pub(crate) trace: bool,
@@ -78,6 +81,8 @@ pub(crate) struct Swarm {
     pub(crate) move_every_ms: u64,
     /// Milliseconds between two false suspicions; 0 = none.
     pub(crate) suspect_every_ms: u64,
+    /// Milliseconds between two subscribers that go to another node with their position.
+    pub(crate) roam_every_ms: u64,
 }
 
 impl Swarm {
@@ -94,6 +99,7 @@ impl Swarm {
             crash_every_ms: maybe(rate(0.8), 1_500..8_000),
             suspect_every_ms: maybe(rate(0.6), 700..5_000),
             loss: maybe(rate(0.6), 1..300) as u32,
+            roam_every_ms: maybe(1.0, 100..1_000),
             move_every_ms: maybe(if chaos { 0.3 } else { 1.0 }, 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
             publish_every_ms: maybe(1.0, 2..30),

@@ -55,6 +55,7 @@ enum Due {
     Restart(usize),
     Move,
     Suspect,
+    Roam,
     Resubscribe(ClientId),
     JoinTimeout(Incarnation),
 }
@@ -165,6 +166,7 @@ impl World {
         self.plan_fault(self.swarm.crash_every_ms, Due::Crash);
         self.plan_fault(self.swarm.move_every_ms, Due::Move);
         self.plan_fault(self.swarm.suspect_every_ms, Due::Suspect);
+        self.plan_fault(self.swarm.roam_every_ms, Due::Roam);
         self.advance(self.swarm.faulty_ms)?;
         self.settle()?;
         self.advance(self.swarm.faulty_ms + QUIET_MS)?;
@@ -263,6 +265,10 @@ impl World {
             Due::Suspect => {
                 self.plan_fault(self.swarm.suspect_every_ms, Due::Suspect);
                 self.suspect()?;
+            }
+            Due::Roam => {
+                self.plan_fault(self.swarm.roam_every_ms, Due::Roam);
+                self.roam()?;
             }
             Due::Resubscribe(client) => self.subscribe(client)?,
             Due::JoinTimeout(node) => self.turn_up(node)?,
@@ -497,6 +503,24 @@ impl World {
         Ok(())
     }
 
+    /// A subscriber loses its connection and comes back on another node with its position.
+    fn roam(&mut self) -> anyhow::Result<()> {
+        let clients: Vec<ClientId> = self.clients.subscribers.keys().copied().collect();
+        let Some(to) = self.any_up().filter(|_| !clients.is_empty()) else { return Ok(()) };
+        let client = clients[self.random.random_range(0..clients.len())];
+        let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
+        if !subscriber.subscribed {
+            return Ok(());
+        }
+        subscriber.subscribed = false;
+        let (from, channel) = (subscriber.node, subscriber.channel.clone());
+        subscriber.node = to;
+        self.ask(from, channel, Ask::Unsubscribe { client }, None)?;
+        let wait = self.random.random_range(1..2_000);
+        self.plan(Due::Resubscribe(client), wait);
+        Ok(())
+    }
+
     fn subscribe(&mut self, client: ClientId) -> anyhow::Result<()> {
         let Some(subscriber) = self.clients.subscribers.get(&client) else { return Ok(()) };
         if subscriber.subscribed {
@@ -595,7 +619,9 @@ impl World {
         converged::check(&nodes, placement, self.swarm.slots)?;
         if self.swarm.scenario == Scenario::Moves {
             kept::check(&nodes, &self.clients, self.swarm.slots)?;
-            anyhow::ensure!(self.clients.failed == 0, "{} publishes failed", self.clients.failed);
+            let Clients { failed, unrecovered, .. } = self.clients;
+            anyhow::ensure!(failed == 0, "I1: {failed} publishes failed");
+            anyhow::ensure!(unrecovered == 0, "I1: {unrecovered} positions were not recovered");
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Core {
                 return self.ownership.handle_prepare(from, claim, &slots, interest, now, out);
             }
             PeerFrame::Owned { slots } => {
-                self.ownership.handle_owned(from, &slots, now);
+                self.ownership.handle_owned(from, &slots, now, out);
                 return self.router.handle_owned(from, &slots, &self.ownership, now, out);
             }
             PeerFrame::Inspect { number } => return actions.push(Action::Inspect { from, number }),

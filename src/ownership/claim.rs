@@ -7,6 +7,7 @@ use super::audience::Audience;
 use super::out::Out;
 use super::owner::{INCOMPLETE_MS, Ownership};
 use super::table::{Role, ranges, ranges_by_term};
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
 use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotCopy, SlotInterest, SlotRange};
@@ -15,6 +16,10 @@ use crate::protocol::time::Millis;
 /// A node that has been silent for this long, while asked or while its copies are awaited, is
 /// missing: the claim goes on without it.
 pub const SILENT_MS: u64 = 1_000;
+/// The number of a pull that belongs to no claim.
+const NO_CLAIM: u64 = 0;
+/// How often a node says that it owns slots that belong elsewhere.
+const ANNOUNCE_STRAYS_MS: u64 = 1_000;
 /// How often a leaving node asks whether others have what it holds.
 const ASK_COVERED_MS: u64 = 200;
 /// Slots named in one part of an answer, which keeps parts under some 100 KiB.
@@ -190,7 +195,7 @@ impl Ownership {
         digests: &[(Slot, u64)],
     ) -> Vec<(Slot, Vec<(Channel, Position)>)> {
         let Some(claim) = self.claims.get(&number) else { return vec![] };
-        if from == self.me || cfg!(mutant = "no_pull") {
+        if from == self.me || without(Rule::PullBeforeServing) {
             return vec![];
         }
         let differs = |slot: &Slot, digest: u64| {
@@ -217,15 +222,12 @@ impl Ownership {
             // A part that doesn't fit is asked for again by the next claim's digest.
             self.holdings.entry(copy.slot).or_default().merge(copy, now);
         }
-        let Some(claim) = self.claims.get_mut(&number) else { return };
-        if let Some(asked) = claim.asked.get_mut(&from) {
+        if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
             asked.heard = now;
             asked.pulls -= u32::from(last && asked.pulls > 0);
         }
-        if claim.won.is_some() {
-            for slot in slots {
-                self.adopt_orphans(slot, now, out);
-            }
+        for slot in slots.into_iter().filter(|slot| self.table.owns(*slot)).collect::<Vec<_>>() {
+            self.adopt_orphans(slot, now, out);
         }
         self.check_claim(number, now, out);
     }
@@ -297,7 +299,7 @@ impl Ownership {
             for (gateway, channels) in interest.remove(slot).into_iter().flatten() {
                 self.audiences.entry(*slot).or_default();
                 self.bring_up_to_date(gateway, *slot, &channels, now, out);
-                if !cfg!(mutant = "no_interest") {
+                if !without(Rule::InterestInClaims) {
                     for channel in channels {
                         adopt(&mut audience, gateway, channel);
                     }
@@ -375,25 +377,71 @@ impl Ownership {
         slots: impl Iterator<Item = Slot>,
         out: &mut Out,
     ) {
+        self.announce_owned_on(Lane::Data, to, slots, out);
+    }
+
+    fn announce_owned_on(
+        &self,
+        lane: Lane,
+        to: &[Incarnation],
+        slots: impl Iterator<Item = Slot>,
+        out: &mut Out,
+    ) {
         let slots = ranges_by_term(slots.map(|slot| (slot, self.table.promised(slot).term)));
         if !slots.is_empty() {
-            out.send_all(to, Lane::Data, PeerFrame::Owned { slots });
+            out.send_all(to, lane, PeerFrame::Owned { slots });
         }
     }
 
     /// Notes who owns slots: a promise, so that the next claim here starts above it. A leaving node
     /// learns that the owner has what it held.
-    pub fn handle_owned(&mut self, from: Incarnation, slots: &[(SlotRange, u64)], now: Millis) {
+    pub fn handle_owned(
+        &mut self,
+        from: Incarnation,
+        slots: &[(SlotRange, u64)],
+        now: Millis,
+        out: &mut Out,
+    ) {
         if from == self.me {
             return;
         }
+        let mut mine = Vec::new();
         for (range, term) in slots {
             for slot in range.iter() {
-                self.promise_to(slot, Epoch { term: *term, owner: from }, now);
-                if self.table.promised(slot).owner == from {
+                let refused = self.promise_to(slot, Epoch { term: *term, owner: from }, now);
+                if refused.is_none() {
                     self.uncovered.remove(&slot);
+                } else if self.table.owns(slot) {
+                    mine.push(slot);
                 }
             }
+        }
+        if !mine.is_empty() {
+            // Two owned a slot, each out of the other's sight: the lesser steps down when it hears
+            // of this, and what it has is taken over.
+            self.announce_owned_on(Lane::Control, &[from], mine.iter().copied(), out);
+            let tops = |slot| self.holdings.get(&slot).map(|h| h.tops()).unwrap_or_default();
+            let slots = mine.into_iter().map(|slot| (slot, tops(slot))).collect();
+            out.send(from, Lane::Control, PeerFrame::Pull { claim: NO_CLAIM, slots });
+        }
+    }
+
+    /// Tells the home of slots that are owned here though they belong elsewhere: it either never
+    /// heard of this node's ownership, or this node never heard of its.
+    pub(super) fn announce_strays(&mut self, now: Millis, out: &mut Out) {
+        if now.since(self.announced_strays) < ANNOUNCE_STRAYS_MS {
+            return;
+        }
+        self.announced_strays = now;
+        let mut homes: BTreeMap<Incarnation, Vec<Slot>> = BTreeMap::new();
+        for slot in self.table.all().filter(|slot| self.table.owns(*slot)) {
+            match self.world.placement.owner(slot) {
+                Some(home) if home != self.me => homes.entry(home).or_default().push(slot),
+                _ => {}
+            }
+        }
+        for (home, slots) in homes {
+            self.announce_owned(&[home], slots.into_iter(), out);
         }
     }
 
@@ -401,6 +449,9 @@ impl Ownership {
     pub fn leave(&mut self) {
         let owned = self.table.all().filter(|slot| self.table.owns(*slot));
         let held = self.holdings.iter().filter(|(_, holding)| !holding.is_empty());
+        if without(Rule::StayUntilCovered) {
+            return;
+        }
         self.uncovered = owned.chain(held.map(|(slot, _)| *slot)).collect();
     }
 

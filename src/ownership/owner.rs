@@ -13,6 +13,7 @@ use super::learner::{Learner, Learning};
 use super::out::{Out, World};
 use super::parked::Parked;
 use super::table::{Role, SlotTable};
+use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{Lane, Outcome, PeerFrame};
 use crate::protocol::time::Millis;
@@ -50,6 +51,7 @@ pub struct Ownership {
     /// Slots that a leaving node still answers for.
     pub(super) uncovered: BTreeSet<Slot>,
     pub(super) asked_covered: Millis,
+    pub(super) announced_strays: Millis,
     expire_from: Slot,
 }
 
@@ -94,6 +96,7 @@ impl Ownership {
             random: StdRng::seed_from_u64(seed),
             uncovered: BTreeSet::new(),
             asked_covered: Millis(0),
+            announced_strays: Millis(0),
             expire_from: Slot(0),
         }
     }
@@ -128,6 +131,7 @@ impl Ownership {
         self.claim_due_slots(now, out);
         self.check_learners(now, out);
         self.ask_covered(now, out);
+        self.announce_strays(now, out);
         self.expire_some(now);
     }
 
@@ -245,7 +249,8 @@ impl Ownership {
     pub(super) fn back_off(&mut self, slot: Slot, now: Millis) {
         let step = self.backoffs.get(&slot).map_or(200, |last| (last.step_ms * 2).min(10_000));
         let jitter = self.random.random_range(0..=step / 2);
-        self.backoffs.insert(slot, Backoff { until: now + step / 2 + jitter, step_ms: step });
+        let pause = if without(Rule::ClaimAgain) { u64::MAX } else { step / 2 + jitter };
+        self.backoffs.insert(slot, Backoff { until: now + pause, step_ms: step });
     }
 
     /// Keeps a frame until the slot is served here, or bounces it.

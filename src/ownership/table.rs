@@ -1,5 +1,6 @@
 //! The slot table: for each slot the highest promise and this node's role. The one place where a
 //! promise is given, so the one place that keeps it from decreasing.
+use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::SlotRange;
 use crate::protocol::time::Millis;
@@ -92,7 +93,7 @@ impl SlotTable {
         let Some(cell) = self.cells.get_mut(slot.index()) else {
             return Promised::Refused(Epoch::NONE);
         };
-        if epoch < cell.promised && !cfg!(mutant = "no_fence") {
+        if epoch < cell.promised && !without(Rule::Fence) {
             return Promised::Refused(cell.promised);
         }
         cell.promised = epoch;
