@@ -26,8 +26,9 @@ use crate::protocol::time::Millis;
 const SAMPLES: usize = 100;
 /// A longer interval says nothing of how often a node is heard from.
 const SAMPLE_MAX: Duration = Duration::from_secs(2);
-/// Pause before gossip that ended is started again.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// Pause before gossip that ended is started again: short enough that peers don't take this node
+/// as dead, long enough to log and not to spin.
+const RESTART_AFTER: Duration = Duration::from_millis(150);
 /// Addresses that aren't live are probed so often once this node isn't alone.
 const PROBE_INTERVAL_MS: u64 = 1_000;
 /// How many of them a round.
@@ -114,6 +115,7 @@ impl Gossip {
             self.publish(false);
             let stop = self.wiring.stop.clone();
             stop.run_until_cancelled(sleep(RESTART_AFTER)).await;
+            self.roster.doubt(self.now(), RESTART_AFTER.as_millis() as u64);
         }
         self.publish(false);
     }
@@ -336,6 +338,9 @@ fn log_changes(before: &Snapshot, after: &Snapshot) {
     if before.view != after.view {
         let names: Vec<&str> = after.view.members().iter().map(|m| m.id.name.as_str()).collect();
         tracing::info!(hash = format_args!("{:016x}", after.view.hash()), ?names, "view.changed");
+    }
+    if let (None, Some(later)) = (&before.replaced_by, &after.replaced_by) {
+        tracing::error!(node = %after.me, by = %later.id, address = %later.address, "node.replaced");
     }
     if !before.stalled && after.stalled {
         tracing::warn!("node.stalled");
