@@ -123,6 +123,19 @@ async fn a_leave_is_known_at_once_and_the_node_answers_still() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_exits_between_two_rounds_has_said_that_it_leaves() {
+    let mut mesh = Mesh::default();
+    mesh.start_all("abcdefgh");
+    mesh.all_see("abcdefgh").await;
+    sleep(Duration::from_millis(5_010)).await;
+    mesh.node('b').membership.leave();
+    sleep(Duration::from_millis(50)).await;
+    mesh.kill('b');
+    let took = mesh.all_see("acdefgh").await;
+    assert!(took < Duration::from_millis(200), "took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_node_replaces_its_older_incarnation() {
     let mut mesh = Mesh::default();
     mesh.start_all("abc");
