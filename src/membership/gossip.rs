@@ -1,19 +1,17 @@
 //! The gossip task: runs chitchat, starts it again if it ends, feeds the roster and publishes its
 //! snapshots. It decides nothing.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitchat::{
-    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
-};
+use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::config::MembershipConfig;
 use super::facts::{self, Facts, State};
-use super::liveness::Sighting;
+use super::live::Live;
+use super::probe::Probe;
 use super::roster::{Inputs, Roster};
 use super::seeds::Seeds;
 use super::snapshot::{LiveMember, Snapshot};
@@ -26,12 +24,9 @@ use crate::protocol::time::Millis;
 const SAMPLES: usize = 100;
 /// A longer interval says nothing of how often a node is heard from.
 const SAMPLE_MAX: Duration = Duration::from_secs(2);
-/// Pause before gossip that ended is started again.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// Addresses that aren't live are probed so often once this node isn't alone.
-const PROBE_INTERVAL_MS: u64 = 1_000;
-/// How many of them a round.
-const PROBES_MAX: usize = 8;
+/// Pause before gossip that ended is started again: short enough that peers don't take this node
+/// as dead, long enough to log and not to spin.
+const RESTART_AFTER: Duration = Duration::from_millis(150);
 /// Peers that are told at once that this node leaves; they tell the others.
 const FAREWELLS_MAX: usize = 32;
 
@@ -82,7 +77,7 @@ impl Gossip {
             started: Instant::now(),
             generation: wiring.config.generation,
             live: Live::default(),
-            probe: Probe::default(),
+            probe: Probe::new(wiring.config.detector.gossip_interval),
             roster,
             wiring,
         }
@@ -114,6 +109,7 @@ impl Gossip {
             self.publish(false);
             let stop = self.wiring.stop.clone();
             stop.run_until_cancelled(sleep(RESTART_AFTER)).await;
+            self.roster.doubt(self.now(), RESTART_AFTER.as_millis() as u64);
         }
         self.publish(false);
     }
@@ -236,91 +232,10 @@ impl Gossip {
     fn probe(&mut self, handle: &ChitchatHandle) {
         let now = self.now();
         let snapshot = self.snapshots.borrow().clone();
-        let interval_ms = match snapshot.members.len() {
-            1 => self.wiring.config.detector.gossip_interval.as_millis() as u64,
-            _ => PROBE_INTERVAL_MS,
-        };
-        for address in self.probe.due(now, interval_ms, &snapshot) {
+        for address in self.probe.due(now, &snapshot) {
             // Fails only if chitchat has ended.
             let _ = handle.gossip(address);
         }
-    }
-}
-
-/// What chitchat calls live, read once a change.
-#[derive(Default)]
-struct Live {
-    sightings: Vec<Sighting>,
-    /// Version that a member's facts were read at; `None` if they couldn't be read.
-    known: BTreeMap<ChitchatId, (u64, Option<Sighting>)>,
-}
-
-impl Live {
-    fn read(&mut self, states: &BTreeMap<ChitchatId, NodeState>, roster: &Roster) {
-        self.known.retain(|id, _| states.contains_key(id));
-        for (id, state) in states {
-            let version = state.max_version();
-            let known = self.known.get(id);
-            if known.is_some_and(|(read_at, _)| *read_at == version) {
-                continue;
-            }
-            let sighting = read_sighting(id, state);
-            let is_new = known.is_none_or(|(_, before)| before.is_none());
-            if let Some(stranger) =
-                sighting.as_ref().filter(|s| is_new && !roster.is_kin(&s.member))
-            {
-                let (facts, mine) = (&stranger.member.facts, &roster.me().facts);
-                tracing::warn!(
-                    peer = %stranger.member.id, slots = facts.slots, copies = facts.copies,
-                    expected_slots = mine.slots, expected_copies = mine.copies, "member.refused"
-                );
-            }
-            self.known.insert(id.clone(), (version, sighting));
-        }
-        self.sightings = self.known.values().filter_map(|(_, s)| s.clone()).collect();
-    }
-}
-
-fn read_sighting(id: &ChitchatId, state: &NodeState) -> Option<Sighting> {
-    let facts = match Facts::read(|key| state.get(key)) {
-        Ok(facts) => facts,
-        Err(error) => {
-            tracing::debug!(peer = %id.node_id, %error, "member.unreadable");
-            return None;
-        }
-    };
-    let name = id.node_id.parse().ok()?;
-    let member = LiveMember {
-        id: NodeId { name, incarnation: facts.incarnation },
-        address: id.gossip_advertise_addr,
-        facts,
-    };
-    Some(Sighting { generation: id.generation_id, member: Arc::new(member) })
-}
-
-/// Whose turn it is to be probed.
-#[derive(Default)]
-struct Probe {
-    due_at: Millis,
-    turn: usize,
-}
-
-impl Probe {
-    fn due(
-        &mut self,
-        now: Millis,
-        interval_ms: u64,
-        snapshot: &Snapshot,
-    ) -> Vec<std::net::SocketAddr> {
-        let unknown = snapshot.targets.iter().filter(|target| target.id.is_none());
-        let addresses: Vec<_> = unknown.map(|target| target.address).collect();
-        if now < self.due_at || addresses.is_empty() {
-            return Vec::new();
-        }
-        self.due_at = now + interval_ms;
-        self.turn = self.turn.wrapping_add(PROBES_MAX);
-        let from = self.turn % addresses.len();
-        addresses.iter().cycle().skip(from).take(PROBES_MAX.min(addresses.len())).copied().collect()
     }
 }
 
@@ -336,6 +251,9 @@ fn log_changes(before: &Snapshot, after: &Snapshot) {
     if before.view != after.view {
         let names: Vec<&str> = after.view.members().iter().map(|m| m.id.name.as_str()).collect();
         tracing::info!(hash = format_args!("{:016x}", after.view.hash()), ?names, "view.changed");
+    }
+    if let (None, Some(later)) = (&before.replaced_by, &after.replaced_by) {
+        tracing::error!(node = %after.me, by = %later.id, address = %later.address, "node.replaced");
     }
     if !before.stalled && after.stalled {
         tracing::warn!("node.stalled");

@@ -10,7 +10,8 @@
 //! - [`roster`]: from gossip and links to a snapshot. Pure, like its parts: [`stall`] (is it me who
 //!   is late?), [`liveness`] (who is there), [`links`] (what I report of my links),
 //!   [`view_tracker`] (who counts), [`relay`] (who is reached through whom).
-//! - [`seeds`]: the addresses behind seeds; [`transport`]: chitchat's socket; `gossip`: the task.
+//! - [`seeds`]: the addresses behind seeds; [`probe`]: whose turn it is to be tried;
+//!   [`transport`]: chitchat's socket; `live`: what it calls live; `gossip`: the task.
 //! - [`outlook`]: what the cores are told of a snapshot.
 use std::sync::Arc;
 
@@ -27,8 +28,10 @@ pub mod config;
 pub mod facts;
 mod gossip;
 pub mod links;
+mod live;
 pub mod liveness;
 pub mod outlook;
+pub mod probe;
 pub mod relay;
 pub mod roster;
 pub mod seeds;

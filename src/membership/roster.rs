@@ -17,6 +17,9 @@ use crate::ownership::view::Candidate;
 use crate::protocol::ids::NodeId;
 use crate::protocol::time::Millis;
 
+#[cfg(test)]
+mod tests;
+
 /// Addresses of lost members that are tried again, so that a long partition heals without seeds.
 pub const LOST_MAX: usize = 64;
 /// How long they are.
@@ -41,6 +44,7 @@ pub struct Inputs<'a> {
 #[derive(Debug)]
 pub struct Roster {
     me: Arc<LiveMember>,
+    generation: u64,
     stall: StallGuard,
     liveness: Liveness,
     links: LinkReport,
@@ -59,6 +63,7 @@ impl Roster {
         };
         Self {
             me: Arc::new(me),
+            generation: config.generation,
             stall: StallGuard::new(millis(config.detector.gossip_interval)),
             liveness: Liveness::new(millis(config.detector.hold)),
             links: LinkReport::default(),
@@ -90,8 +95,14 @@ impl Roster {
             linked: !inputs.linked.is_empty(),
             stalled,
             healthy: inputs.healthy,
+            replaced_by: self.replaced_by(inputs.sightings),
             members,
         }
+    }
+
+    /// Gossip begins anew after `deaf_ms` without it: that nobody is live yet is no news.
+    pub fn doubt(&mut self, now: Millis, deaf_ms: u64) {
+        self.stall.doubt(now, deaf_ms);
     }
 
     fn describe_me(&mut self, now: Millis, inputs: Inputs<'_>) {
@@ -122,6 +133,15 @@ impl Roster {
         members.sort_by(|one, other| one.id.cmp(&other.id));
         self.forget_lost(now, &members);
         members
+    }
+
+    fn replaced_by(&self, sightings: &[Sighting]) -> Option<Arc<LiveMember>> {
+        let (id, generation) = (&self.me.id, self.generation);
+        let later = sightings.iter().find(|s| {
+            let its = &s.member.id;
+            its.name == id.name && its.incarnation != id.incarnation && s.generation > generation
+        });
+        later.map(|sighting| sighting.member.clone())
     }
 
     /// A member with other slots or copies is of another cluster, whatever it calls itself.

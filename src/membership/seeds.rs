@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::config::MembershipConfig;
@@ -20,6 +20,8 @@ pub const SEEDS_MAX: usize = 64;
 pub const ADDRESSES_MAX: usize = 64;
 /// How often names are looked up.
 pub const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often they are while one of them never had an answer: a node that starts waits for it.
+pub const FIRST_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 /// A lookup that takes longer has failed.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -115,17 +117,19 @@ pub(super) fn watch(
 
 async fn look_up_for_ever(seeds: Vec<Seed>, config: MembershipConfig, tx: watch::Sender<Seeds>) {
     let mut answers: Vec<Option<Vec<SocketAddr>>> = vec![None; seeds.len()];
-    let mut tick = interval(LOOKUP_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = vec![false; seeds.len()];
     loop {
-        tick.tick().await;
         let lookups = seeds.iter().map(|seed| look_up(seed, &config.resolver));
         let found = futures_util::future::join_all(lookups).await;
-        for (seed, (answer, found)) in seeds.iter().zip(answers.iter_mut().zip(found)) {
+        for (index, found) in found.into_iter().enumerate() {
+            let failed_before = std::mem::replace(&mut failed[index], found.is_err());
             match found {
-                Ok(addresses) => *answer = Some(addresses),
+                Ok(addresses) => answers[index] = Some(addresses),
                 // What was known stays: a name server that is down takes no seed away.
-                Err(error) => tracing::warn!(?seed, %error, "seed.unresolved"),
+                Err(error) if !failed_before => {
+                    tracing::warn!(seed = ?seeds[index], %error, "seed.unresolved");
+                }
+                Err(_) => {}
             }
         }
         let known = Seeds::of(answers.iter().cloned(), &config);
@@ -134,6 +138,8 @@ async fn look_up_for_ever(seeds: Vec<Seed>, config: MembershipConfig, tx: watch:
             *seeds = known;
             changed
         });
+        let unanswered = answers.iter().any(Option::is_none);
+        sleep(if unanswered { FIRST_LOOKUP_INTERVAL } else { LOOKUP_INTERVAL }).await;
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Snapshot {
     pub stalled: bool,
     /// Gossip runs; if not, this is what was seen last, and the node isn't ready.
     pub healthy: bool,
+    /// A live process of this node's name that started later: the others believe in that one, and
+    /// this node is to exit.
+    pub replaced_by: Option<Arc<LiveMember>>,
 }
 
 impl Snapshot {

@@ -31,10 +31,15 @@ impl StallGuard {
         let late = self.last.map_or(0, |last| now.since(last).saturating_sub(TICK_MS));
         self.last = Some(now);
         if late > LATE_MS {
-            let doubt = late.min(DOUBT_MS_MAX) + ROUNDS * self.gossip_interval_ms;
-            self.stalled_until = self.stalled_until.max(now + doubt);
+            self.doubt(now, late);
         }
         now < self.stalled_until
+    }
+
+    /// Takes this process for one that heard nothing for the last `deaf_ms`.
+    pub fn doubt(&mut self, now: Millis, deaf_ms: u64) {
+        let doubt = deaf_ms.min(DOUBT_MS_MAX) + ROUNDS * self.gossip_interval_ms;
+        self.stalled_until = self.stalled_until.max(now + doubt);
     }
 }
 
