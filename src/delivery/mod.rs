@@ -5,3 +5,4 @@
 pub mod event;
 pub mod hub;
 pub mod mailbox;
+pub mod outbox;
