@@ -9,6 +9,9 @@ use thiserror::Error;
 
 /// Bytes that may wait for one client; with more it reads too slowly to be kept.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of answers that may wait beside them: a client that continues many streams at once gets
+/// more than the limit in one go, through no fault of its own.
+pub const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Frames that leave in one vectored write; Linux takes up to 1024, but few gain from it.
 pub const WRITE_SLICES_MAX: usize = 64;
 /// Frames of room that an idle outbox keeps.
@@ -16,7 +19,7 @@ const IDLE_CAPACITY: usize = 8;
 
 /// The outbox can't take the frame, and doesn't hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("more than {OUTBOX_BYTES_MAX} bytes wait for the client")]
+#[error("too many bytes wait for the client: at most {OUTBOX_BYTES_MAX} are allowed")]
 pub struct Full;
 
 /// Frames in order.
@@ -24,14 +27,27 @@ pub struct Full;
 pub struct Outbox {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes of answers pushed since it was last empty; they don't count for the limit.
+    owed: usize,
     /// Whether the first frame has been written in part.
     begun: bool,
 }
 
 impl Outbox {
-    /// Adds a frame behind the others.
+    /// Adds an answer to the client behind the other frames.
+    pub fn try_push_reply(&mut self, frame: Bytes) -> Result<(), Full> {
+        if self.owed + frame.len() > REPLY_BYTES_MAX {
+            return Err(Full);
+        }
+        self.owed += frame.len();
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        Ok(())
+    }
+
+    /// Adds a frame that the client didn't ask for behind the other frames.
     pub fn try_push(&mut self, frame: Bytes) -> Result<(), Full> {
-        if self.bytes + frame.len() > OUTBOX_BYTES_MAX {
+        if self.bytes + frame.len() > OUTBOX_BYTES_MAX + self.owed {
             return Err(Full);
         }
         self.bytes += frame.len();
@@ -75,7 +91,15 @@ impl Outbox {
             self.frames.pop_front();
             self.begun = false;
         }
+        self.owed = 0;
         self.frames.shrink_to(IDLE_CAPACITY);
+    }
+
+    /// Moves the frames of another outbox behind those of this one.
+    pub fn append(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.owed += other.owed;
+        self.frames.extend(other.frames);
     }
 }
 
@@ -110,6 +134,15 @@ mod tests {
         assert_eq!(outbox.try_push(frame(1)), Err(Full));
         outbox.advance(1);
         assert_eq!(outbox.try_push(frame(1)), Ok(()));
+    }
+
+    #[test]
+    fn answers_have_room_of_their_own() {
+        let mut outbox = Outbox::default();
+        outbox.try_push_reply(frame(2 * OUTBOX_BYTES_MAX)).expect("room");
+        assert_eq!(outbox.try_push(frame(OUTBOX_BYTES_MAX)), Ok(()));
+        assert_eq!(outbox.try_push(frame(1)), Err(Full));
+        assert_eq!(outbox.try_push_reply(frame(REPLY_BYTES_MAX)), Err(Full));
     }
 
     #[test]

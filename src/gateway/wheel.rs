@@ -6,7 +6,7 @@ const SPOKES: u64 = 128;
 
 /// Keys by the tick when they are due.
 #[derive(Debug)]
-pub struct Wheel<K> {
+pub(super) struct Wheel<K> {
     spokes: Vec<Vec<K>>,
     now: u64,
 }
@@ -18,21 +18,25 @@ impl<K> Default for Wheel<K> {
 }
 
 impl<K> Wheel<K> {
-    /// Sets a key for the tick `due`, or for the last tick within reach if that is earlier; the
-    /// next tick at the earliest. Returns the tick.
-    pub fn set(&mut self, due: u64, key: K) -> u64 {
-        let tick = due.clamp(self.now + 1, self.now + SPOKES - 1);
+    /// The tick at which a key that is due at `due` comes up: no later than the last within reach,
+    /// and the next at the earliest.
+    pub(super) fn within_reach(&self, due: u64) -> u64 {
+        due.clamp(self.now + 1, self.now + SPOKES - 1)
+    }
+
+    /// Sets a key for a tick that is within reach.
+    pub(super) fn set(&mut self, tick: u64, key: K) {
+        let tick = self.within_reach(tick);
         self.spokes[(tick % SPOKES) as usize].push(key);
-        tick
     }
 
     /// The current tick.
-    pub fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.now
     }
 
     /// Goes on by one tick and returns its keys.
-    pub fn advance(&mut self) -> Vec<K> {
+    pub(super) fn advance(&mut self) -> Vec<K> {
         self.now += 1;
         std::mem::take(&mut self.spokes[(self.now % SPOKES) as usize])
     }
@@ -45,9 +49,9 @@ mod tests {
     #[test]
     fn keys_come_up_at_their_tick() {
         let mut wheel = Wheel::default();
-        assert_eq!(wheel.set(3, 'a'), 3);
-        assert_eq!(wheel.set(0, 'b'), 1);
-        assert_eq!(wheel.set(1000, 'c'), SPOKES - 1);
+        for (due, key) in [(3, 'a'), (0, 'b'), (1000, 'c')] {
+            wheel.set(due, key);
+        }
         let due: Vec<_> = (0..SPOKES).map(|_| wheel.advance()).collect();
         assert_eq!(due[0], ['b']);
         assert_eq!(due[2], ['a']);

@@ -92,8 +92,12 @@ impl<'a> Command<'a> {
     }
 }
 
+/// Commands of one frame, and how far it has been read.
+pub type Commands<'a> =
+    serde_json::StreamDeserializer<'a, serde_json::de::StrRead<'a>, Command<'a>>;
+
 /// The commands of a JSON frame: objects joined by line feeds, other white space, or nothing.
-pub fn commands(frame: &str) -> impl Iterator<Item = Result<Command<'_>, serde_json::Error>> {
+pub fn commands(frame: &str) -> Commands<'_> {
     serde_json::Deserializer::from_str(frame).into_iter()
 }
 
