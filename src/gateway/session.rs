@@ -18,8 +18,6 @@ use super::rules::{REQUESTS_MAX, Rules};
 mod connect;
 mod requests;
 mod subscribe;
-#[cfg(test)]
-mod tests;
 
 use connect::Connecting;
 
