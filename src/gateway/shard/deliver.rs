@@ -1,0 +1,132 @@
+//! Fan-out: one delivery to the local subscribers of its channel, encoded once.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::delivery::event::{Delivery, DeliveryBody};
+use crate::protocol::channel::Channel;
+use crate::protocol::client::{Format, PublicationFields, Push, SubscribeResult};
+use crate::protocol::codes::Disconnect;
+use crate::protocol::ids::Position;
+use crate::protocol::message::Message;
+
+use super::Shard;
+use crate::gateway::connection::Key;
+use crate::gateway::session::Kind;
+use crate::gateway::socket::Socket;
+use crate::gateway::ws;
+
+impl<S: Socket> Shard<S> {
+    pub(super) fn deliver(&mut self, delivery: &Delivery) {
+        let channel = &delivery.channel;
+        if self.hub.subscribers(channel).is_empty() {
+            return;
+        }
+        match &delivery.body {
+            DeliveryBody::Publication { message, position, turns_from: None } => {
+                let frame = publication(channel, message, *position, None);
+                self.fan_out(channel, |_| Some(&frame));
+            }
+            DeliveryBody::Publication { message, position, turns_from: Some(from) } => {
+                self.deliver_turn(channel, message, *position, *from);
+            }
+            DeliveryBody::Join(info) => {
+                let frame = frame(&Push::Join { channel: channel.as_str(), info });
+                self.fan_out(channel, |_| Some(&frame));
+            }
+            DeliveryBody::Leave(info) => {
+                let frame = frame(&Push::Leave { channel: channel.as_str(), info });
+                self.fan_out(channel, |_| Some(&frame));
+            }
+            DeliveryBody::Lost => self.deliver_lost(channel),
+        }
+    }
+
+    /// The first publication of another epoch: each client learns the epoch as its SDK understands
+    /// it. Those that learn it only by subscribing again get nothing until then.
+    fn deliver_turn(
+        &mut self,
+        channel: &Channel,
+        message: &Arc<Message>,
+        position: Option<Position>,
+        from: Position,
+    ) {
+        let epoch = position.map(|position| position.epoch);
+        let plain = publication(channel, message, position, None);
+        let with_epoch = publication(channel, message, position, epoch.map(|_| ()));
+        let reached = epoch.map(|epoch| Position { epoch, offset: from.offset });
+        let result = SubscribeResult { position: reached, ..SubscribeResult::default() };
+        let subscribe = frame(&Push::Subscribe { channel: channel.as_str(), result });
+        self.fan_out(channel, |kind| (kind == Kind::ServerSide).then_some(&subscribe));
+        self.fan_out(channel, |kind| match kind {
+            Kind::Plain | Kind::ServerSide => Some(&plain),
+            Kind::EpochAware => Some(&with_epoch),
+            Kind::Resubscribing => None,
+        });
+        for key in self.subscribers(channel, |kind| kind == Kind::Resubscribing) {
+            self.lapse(key, channel);
+        }
+    }
+
+    fn deliver_lost(&mut self, channel: &Channel) {
+        for key in self.subscribers(channel, |kind| kind == Kind::ServerSide) {
+            self.close(key, Disconnect::InsufficientState);
+        }
+        for key in self.subscribers(channel, |kind| kind != Kind::ServerSide) {
+            self.lapse(key, channel);
+        }
+    }
+
+    fn subscribers(&self, channel: &Channel, wanted: impl Fn(Kind) -> bool) -> Vec<Key> {
+        let subscribers = self.hub.subscribers(channel).iter();
+        let wanted = subscribers.filter(|(_, kind)| wanted(*kind));
+        wanted.filter_map(|&(index, _)| Some(self.connections.get(index)?.key(index))).collect()
+    }
+
+    fn lapse(&mut self, key: Key, channel: &Channel) {
+        self.session(key, |session, scene, effects| session.lapse(channel, scene, effects));
+        self.lapsed.push_back((key, channel.clone()));
+    }
+
+    /// Hands each subscriber the frame of its kind; they are written when the batch is done.
+    fn fan_out<'f>(&mut self, channel: &Channel, frame: impl Fn(Kind) -> Option<&'f Bytes>) {
+        let mut delivered = 0;
+        let mut slow = Vec::new();
+        for &(index, kind) in self.hub.subscribers(channel) {
+            let (Some(frame), Some(connection)) = (frame(kind), self.connections.get_mut(index))
+            else {
+                continue;
+            };
+            delivered += 1;
+            if connection.try_push(frame.clone()).is_err() {
+                slow.push(connection.key(index));
+            } else if !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(connection.key(index));
+            }
+        }
+        self.stats.deliveries.add(delivered);
+        for key in slow {
+            self.close(key, Disconnect::Slow);
+        }
+    }
+}
+
+fn publication(
+    channel: &Channel,
+    message: &Message,
+    position: Option<Position>,
+    tell_epoch: Option<()>,
+) -> Bytes {
+    let publication = PublicationFields {
+        message,
+        offset: position.map_or(0, |position| position.offset),
+        epoch: tell_epoch.and(position).map(|position| position.epoch),
+    };
+    frame(&Push::Publication { channel: channel.as_str(), publication })
+}
+
+fn frame(push: &Push<'_>) -> Bytes {
+    let mut payload = Vec::new();
+    Format::Json.push(&mut payload, push);
+    ws::text(&payload)
+}

@@ -1,0 +1,84 @@
+//! The socket seam: all that a shard knows of a client's socket. TCP in production; anything else
+//! that the caller brings, such as the in-memory pair here, in tests and simulation.
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpStream};
+
+pub mod memory;
+
+/// A connected stream, used by one thread. Reading and writing never wait.
+pub trait Socket: 'static {
+    /// Reads what is there; 0 = the client sends nothing more, `WouldBlock` = nothing now.
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes as much as there is room for.
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Waits until reading may succeed. Cancel-safe.
+    fn readable(&self) -> impl Future<Output = io::Result<()>>;
+    /// Waits until writing may succeed. Cancel-safe.
+    fn writable(&self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A stream on its way from the thread that accepted it to the one that will hold it.
+pub trait Transport: Send + 'static {
+    /// What it becomes there.
+    type Socket: Socket;
+    /// Called on the thread that will hold it.
+    fn attach(self) -> io::Result<Self::Socket>;
+}
+
+/// Where streams come from: HTTP is spoken over `Io` first.
+pub trait Listener: Send + 'static {
+    /// The stream while HTTP is spoken.
+    type Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static;
+    /// The stream when it becomes a WebSocket.
+    type Transport: Transport;
+    /// Waits for a client. Cancel-safe.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+    /// Takes the stream back after HTTP.
+    fn detach(io: Self::Io) -> io::Result<Self::Transport>;
+}
+
+impl Socket for TcpStream {
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        Self::try_read(self, into)
+    }
+
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, slices)
+    }
+
+    fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        Self::readable(self)
+    }
+
+    fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        Self::writable(self)
+    }
+}
+
+/// A TCP stream away from any runtime.
+impl Transport for std::net::TcpStream {
+    type Socket = TcpStream;
+
+    fn attach(self) -> io::Result<TcpStream> {
+        TcpStream::from_std(self)
+    }
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+    type Transport = std::net::TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, from) = Self::accept(self).await?;
+        // Deliveries are small and written whole: waiting to fill a packet only delays them.
+        stream.set_nodelay(true)?;
+        Ok((stream, from))
+    }
+
+    fn detach(io: TcpStream) -> io::Result<std::net::TcpStream> {
+        io.into_std()
+    }
+}

@@ -1,0 +1,7 @@
+//! The gateway as its clients see it: real handshakes, frames, shards; fake cores behind.
+mod fake;
+mod limits;
+mod protocol;
+mod rig;
+mod streams;
+mod tcp;
