@@ -155,6 +155,8 @@ impl Loader {
             (knob.set(&mut self.config, raw), knob.allowed, knob.secret())
         } else if let Some((knob, group)) = self.channel_knob(key) {
             (knob.set(group, raw), knob.allowed, false)
+        } else if is_section(key) {
+            (false, "a table of keys", false)
         } else {
             let nearest = nearest(key);
             self.problems.push(Problem::UnknownKey { key: key.to_owned(), origin, nearest });
