@@ -1,5 +1,5 @@
 //! The demo page: only in development mode, everything in one file, nothing fetched from elsewhere.
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,12 @@ use serde::Serialize;
 use super::Api;
 use super::report::NodeState;
 
-const PAGE: &str = include_str!("demo.html");
+/// The page with its style and script put in.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("demo/page.html")
+        .replace("/*STYLE*/", include_str!("demo/page.css"))
+        .replace("/*SCRIPT*/", include_str!("demo/page.js"))
+});
 /// The page runs its own script and style, and talks to its own node.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const HEADERS: [(HeaderName, &str); 3] = [
@@ -33,7 +38,7 @@ pub(super) async fn page(State(api): State<Arc<Api>>) -> Response {
         return (StatusCode::NOT_FOUND, "the demo page needs development mode: orbweb --dev\n")
             .into_response();
     }
-    (HEADERS, PAGE).into_response()
+    (HEADERS, PAGE.as_str()).into_response()
 }
 
 /// `/demo/nodes`: names and URLs, this node first.

@@ -37,7 +37,7 @@ pub use error::ApiError;
 pub use facts::NodeFacts;
 pub use health::Readiness;
 pub use metrics::ApiMetrics;
-pub use report::{Located, NodeReport, NodeState, ServingState};
+pub use report::{Located, NodeRef, NodeReport, NodeState, ServingState};
 
 /// Bytes of a call: room for a batch or broadcast of as many channels as are allowed.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

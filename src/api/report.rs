@@ -114,9 +114,31 @@ pub struct Located {
     /// The slot of the key.
     pub slot: Slot,
     /// Who owns it by this node's view; `None` if the view is empty.
-    pub owner: Option<NodeId>,
+    pub owner: Option<NodeRef>,
     /// Who comes next on the ring.
-    pub successors: Vec<NodeId>,
+    pub successors: Vec<NodeRef>,
+}
+
+/// A [`NodeId`] as JSON.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// The operator's name.
+    pub name: NodeName,
+    /// Which start of it, as 32 hexadecimal digits.
+    #[serde(with = "hex")]
+    pub incarnation: Incarnation,
+}
+
+impl From<NodeId> for NodeRef {
+    fn from(node: NodeId) -> Self {
+        Self { name: node.name, incarnation: node.incarnation }
+    }
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{:?}", self.name, self.incarnation)
+    }
 }
 
 /// Incarnations as text: JSON has no 128-bit numbers.

@@ -14,7 +14,7 @@ use crate::delivery::event::{Ask, Event, Reply};
 use crate::delivery::mailbox::{ShardMessage, ShardSender};
 use crate::ownership::serving::Serving;
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::ids::{ClientId, Epoch, Incarnation, NodeId, Position, Slot, StreamEpoch};
+use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{ClientInfo, Message, Publication};
 
 const KEY: &str = "0123456789abcdef";
@@ -22,8 +22,8 @@ const EPOCH: StreamEpoch =
     StreamEpoch { epoch: Epoch { term: 3, owner: Incarnation(7) }, index: 5 };
 const EPOCH_TEXT: &str = "3.5.00000000000000000000000000000007";
 
-fn incarnation(name: &str) -> NodeId {
-    NodeId { name: name.parse().expect("a name"), incarnation: Incarnation(7) }
+fn named(name: &str) -> NodeRef {
+    NodeRef { name: name.parse().expect("a name"), incarnation: Incarnation(7) }
 }
 
 fn report() -> NodeReport {
@@ -66,8 +66,8 @@ impl NodeFacts for Facts {
     async fn locate(&self, key: &str) -> Located {
         Located {
             slot: Slot::of(key, 16384),
-            owner: Some(incarnation("n1")),
-            successors: vec![incarnation("n2")],
+            owner: Some(named("n1")),
+            successors: vec![named("n2")],
         }
     }
 
@@ -339,7 +339,8 @@ async fn status_and_owner_answer_both_ways() {
     let (_, text) = node.get("/api/owner?key=alice").await;
     assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), by_post);
     assert_eq!(by_post["result"]["slot"], 5808);
-    assert_eq!(by_post["result"]["owner"]["name"], "n1");
+    let n1 = json!({"name": "n1", "incarnation": "00000000000000000000000000000007"});
+    assert_eq!(by_post["result"]["owner"], n1);
     assert_eq!(node.get("/api/publish").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
@@ -439,9 +440,13 @@ async fn the_demo_page_is_there_in_development_only() {
     let dev = node();
     let (status, page) = dev.get("/demo").await;
     assert_eq!(status, StatusCode::OK);
-    for hook in ["id=\"user\"", "id=\"send\"", "id=\"messages\"", "id=\"node\"", "id=\"status\""] {
-        assert!(page.contains(hook), "the page lacks {hook}");
+    for id in ["user", "send", "messages", "node", "status", "online", "dm-to", "text", "nodes"] {
+        assert!(page.contains(&format!("id=\"{id}\"")), "the page lacks {id}");
     }
+    assert!(
+        page.contains("class Client") && page.contains("--accent"),
+        "script or style is missing"
+    );
     assert!(!page.contains("https://"), "the page fetches something from elsewhere");
     let nodes: Value = serde_json::from_str(&dev.get("/demo/nodes").await.1).expect("JSON");
     assert_eq!(nodes, json!([{"name": "n1", "url": "http://127.0.0.1:8000", "state": "up"}]));
