@@ -20,7 +20,7 @@ impl Keys {
         let (sender, presses) = mpsc::channel(KEYS_LEN);
         // Never joined: it hangs in a read until the process ends.
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            for key in io::stdin().bytes() {
+            for key in io::stdin().lock().bytes() {
                 let Ok(key) = key else { return };
                 if sender.blocking_send(key).is_err() {
                     return;

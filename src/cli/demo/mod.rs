@@ -136,7 +136,8 @@ impl Demo {
                 }
             }
         };
-        for (node, _) in self.nodes.iter().zip(&ready).filter(|(_, ready)| ready.is_none()) {
+        let late = self.nodes.iter().zip(&ready).find(|(_, ready)| ready.is_none());
+        if let Some((node, _)) = late {
             let log = node.log(&self.shared);
             bail!("{} does not become ready; its log is {}", node.plan.name, log.display());
         }
