@@ -74,6 +74,18 @@ impl Default for Channels {
 }
 
 impl Channels {
+    /// The namespace that development mode brings along, for the demo page.
+    pub fn dev_chat() -> Namespace {
+        Namespace {
+            history_size: 100,
+            history_ttl: Duration::from_secs(300),
+            recovery: true,
+            presence: true,
+            join_leave: true,
+            ..Namespace::default()
+        }
+    }
+
     /// The options that hold for a channel; `None` if it names an unknown namespace.
     pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
         match channel.namespace() {

@@ -1,0 +1,136 @@
+//! `orbweb status`: the nodes of a cluster as one of them sees them, and the health check of
+//! containers. Exit code 0 = the node that was asked is ready.
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use humantime_serde::re::humantime;
+use serde_json::json;
+
+use super::target::TargetFlags;
+use crate::api::{ClusterStatus, NodeReport, NodeState, Readiness};
+use crate::config::Surroundings;
+
+#[derive(Args, Debug)]
+pub(super) struct StatusFlags {
+    #[command(flatten)]
+    target: TargetFlags,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Only ask whether the node is ready; needs no key
+    #[arg(long)]
+    ready: bool,
+}
+
+const HEAD: [&str; 10] = [
+    "NAME",
+    "INCARNATION",
+    "STATE",
+    "SERVING",
+    "SLOTS",
+    "LINKS",
+    "CONNS",
+    "UPTIME",
+    "VERSION",
+    "ADDRESSES (clients, peers)",
+];
+
+pub(super) fn status(
+    flags: &StatusFlags,
+    around: &Surroundings,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let target = flags.target.target(around)?;
+    let readiness = target.readiness()?;
+    let nodes = if flags.ready || !target.has_key() {
+        None
+    } else {
+        Some(target.call::<ClusterStatus>("status", &json!({}))?.nodes)
+    };
+    if flags.json {
+        write_json(&readiness, nodes.as_deref(), out)?;
+    } else {
+        write_readiness(target.url(), &readiness, out)?;
+        match &nodes {
+            Some(nodes) => write_nodes(nodes, out)?,
+            None if flags.ready => {}
+            None => writeln!(out, "to see the nodes, give a key: --api-key or `api.keys`")?,
+        }
+    }
+    Ok(if readiness.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write_json(
+    readiness: &Readiness,
+    nodes: Option<&[NodeReport]>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut whole = json!({ "ready": readiness.ready, "reasons": readiness.reasons });
+    if let Some(nodes) = nodes {
+        whole["views_agree"] = (views(nodes).len() < 2).into();
+        whole["nodes"] = serde_json::to_value(nodes)?;
+    }
+    writeln!(out, "{}", serde_json::to_string_pretty(&whole)?)?;
+    Ok(())
+}
+
+fn write_readiness(url: &str, readiness: &Readiness, out: &mut dyn Write) -> anyhow::Result<()> {
+    if readiness.ready {
+        writeln!(out, "{url} is ready")?;
+    } else {
+        writeln!(out, "{url} is not ready: {}", readiness.reasons.join("; "))?;
+    }
+    Ok(())
+}
+
+/// The human table, and a warning if nodes disagree on who is there.
+pub(super) fn write_nodes(nodes: &[NodeReport], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(nodes.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..HEAD.len()).filter_map(width).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    let views = views(nodes);
+    if views.len() > 1 {
+        writeln!(out, "warning: nodes disagree on the view, so some are out of touch:")?;
+        for (view, names) in views {
+            writeln!(out, "  view {view}: {}", names.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(node: &NodeReport) -> [String; HEAD.len()] {
+    let slots = match node.slots_claiming {
+        0 => node.slots_owned.to_string(),
+        claiming => format!("{}+{claiming}", node.slots_owned),
+    };
+    let link = node.link_address.as_deref().unwrap_or("no peers");
+    [
+        node.name.to_string(),
+        node.incarnation.to_string().chars().take(8).collect(),
+        node.state.to_string(),
+        node.serving.to_string(),
+        slots,
+        node.links.to_string(),
+        node.connections.to_string(),
+        humantime::format_duration(Duration::from_secs(node.uptime_s)).to_string(),
+        node.version.clone(),
+        format!("{}, {link}", node.client_url),
+    ]
+}
+
+/// The names of nodes in the ring, by the view that they have.
+fn views(nodes: &[NodeReport]) -> BTreeMap<&str, Vec<&str>> {
+    let mut views: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| node.state == NodeState::Up) {
+        views.entry(&node.view_hash).or_default().push(node.name.as_str());
+    }
+    views
+}
