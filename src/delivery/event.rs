@@ -8,8 +8,9 @@ use crate::ownership::placement::Placement;
 use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::ids::{ClientId, Incarnation, NodeId, Position, Slot};
+use crate::protocol::ids::{ClientId, Incarnation, NodeId, Position};
 use crate::protocol::message::{ClientInfo, Message, Publication};
+pub use crate::protocol::message::{History, Recover};
 use crate::protocol::peer::{Lane, PeerFrame};
 
 /// Which shard of the gateway a message is for; the API has one of its own.
@@ -112,28 +113,6 @@ pub enum Ask {
     PresenceStats,
 }
 
-/// What a subscribing client has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Recover {
-    /// It starts now.
-    No,
-    /// Everything up to here.
-    From(Position),
-    /// It names a position that no node of this cluster gave: it isn't recovered.
-    Unknown,
-}
-
-/// Which part of a stream to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct History {
-    /// Most publications to return; 0 = only the position.
-    pub limit: u32,
-    /// Start behind this position (before it if reversed).
-    pub since: Option<Position>,
-    /// Newest first.
-    pub reverse: bool,
-}
-
 /// The answer to a request.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
@@ -226,29 +205,58 @@ pub enum Action {
         /// What.
         delivery: Arc<Delivery>,
     },
+    /// A peer asks what this node says of itself; answer with `PeerFrame::Inspected`.
+    Inspect {
+        /// Who asks.
+        from: Incarnation,
+        /// Its number for the question.
+        number: u64,
+    },
+    /// A peer has said what it says of itself.
+    Inspected {
+        /// Who.
+        from: Incarnation,
+        /// The number of the question.
+        number: u64,
+        /// JSON.
+        report: Bytes,
+    },
     /// This node owns nothing more and nobody needs it: it may exit.
     Drained,
     /// This node has a copy of all it will own: it may turn up.
     CaughtUp,
 }
 
-/// What a node says of itself for `orbweb status`.
+/// What the cores say of themselves for status and metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct CoreStatus {
     /// Slots owned now.
     pub slots_owned: u32,
     /// Slots being claimed now.
     pub slots_claiming: u32,
-    /// Streams kept here.
+    /// Streams held here, as owner or not.
     pub streams: u64,
-    /// Requests waiting for an owner.
+    /// Requests of this node's clients that wait for an answer.
+    pub pending: u64,
+    /// Frames that wait for a claim to end.
     pub parked: u64,
-    /// Slots under-replicated.
-    pub hash: u64,
     /// Channels with subscribers here.
     pub channels: u64,
-    /// The lowest and highest owned slot ranges are for `orbweb owner`.
-    pub owned: Vec<(Slot, Slot)>,
+    /// Claims begun, slots won, slots rejected, since the start.
+    pub claims: ClaimCounts,
+}
+
+/// What became of claims since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClaimCounts {
+    /// Claims begun, each of many slots.
+    pub begun: u64,
+    /// Slots won.
+    pub won: u64,
+    /// Slots lost to a higher promise.
+    pub rejected: u64,
+    /// Slots won while a live node was silent.
+    pub incomplete: u64,
 }
 
 /// Payload bytes of an empty JSON field.

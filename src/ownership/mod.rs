@@ -2,6 +2,16 @@
 //! clock, entropy or tasks: `(event, now)` in, actions out.
 #![deny(clippy::disallowed_methods)]
 
+pub mod audience;
+pub mod claim;
+pub mod holding;
+pub mod learner;
+pub mod out;
+pub mod owner;
+pub mod parked;
 pub mod placement;
+mod requests;
 pub mod serving;
+pub mod stream;
+pub mod table;
 pub mod view;

@@ -1,8 +1,11 @@
 //! The view: the sorted set of nodes that this node believes in now.
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::protocol::ids::{Incarnation, NodeId};
+use crate::protocol::ids::{Incarnation, NodeId, NodeName};
+
+#[cfg(test)]
+mod tests;
 
 /// A node in a view.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -59,5 +62,61 @@ impl View {
             hash.update(&member.weight.to_le_bytes());
         }
         hash.digest()
+    }
+}
+
+/// A name in the lists of links that members gossip: short, since every node carries the list of
+/// every other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NameHash(pub u32);
+
+impl NameHash {
+    /// The hash of a name: a contract of the cluster.
+    pub fn of(name: &NodeName) -> Self {
+        Self(xxh3_64(name.as_str().as_bytes()) as u32)
+    }
+}
+
+/// What gossip says of a member that is live and `up`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// Who it is.
+    pub member: Member,
+    /// The peers that it has a working link to, sorted.
+    pub links: Vec<NameHash>,
+}
+
+impl Candidate {
+    fn lists(&self, name: NameHash) -> bool {
+        self.links.binary_search(&name).is_ok()
+    }
+}
+
+impl View {
+    /// The candidates that list at least half of the others as linked and are listed by at least
+    /// half of them: a deaf or a mute node isn't among them, however long others call it live.
+    /// At most one candidate a name is expected. Equal gossip gives equal views, in any order.
+    pub fn qualified(candidates: &[Candidate]) -> Self {
+        let names: Vec<NameHash> =
+            candidates.iter().map(|c| NameHash::of(&c.member.id.name)).collect();
+        let others = candidates.len().saturating_sub(1);
+        let qualifies = |index: usize| {
+            let one = (&candidates[index], names[index]);
+            let rest = || (0..candidates.len()).filter(move |&other| other != index);
+            let lists = rest().filter(|&other| one.0.lists(names[other])).count();
+            let listed = rest().filter(|&other| candidates[other].lists(one.1)).count();
+            2 * lists >= others && 2 * listed >= others
+        };
+        let members = (0..candidates.len()).filter(|&index| qualifies(index));
+        Self::new(members.map(|index| candidates[index].member.clone()))
+    }
+
+    /// The qualified candidates; if there is none, all of them.
+    pub fn eligible(candidates: &[Candidate]) -> Self {
+        let qualified = Self::qualified(candidates);
+        if qualified.is_empty() {
+            return Self::new(candidates.iter().map(|c| c.member.clone()));
+        }
+        qualified
     }
 }

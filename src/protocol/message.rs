@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ClientId, Incarnation, StreamEpoch};
+use super::ids::{ClientId, Incarnation, Position, StreamEpoch};
 
 /// Who is behind a publication or a presence entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -52,4 +52,33 @@ pub struct Publication {
     pub offset: u64,
     /// What was published; shared, never copied on the way to clients.
     pub message: Arc<Message>,
+}
+
+impl Publication {
+    /// Its name in the stream.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.offset }
+    }
+}
+
+/// What a subscribing client has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Recover {
+    /// It starts now.
+    No,
+    /// Everything up to here.
+    From(Position),
+    /// It names a position that no node of this cluster gave: it isn't recovered.
+    Unknown,
+}
+
+/// Which part of a stream to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// Most publications to return; 0 = only the position.
+    pub limit: u32,
+    /// Start behind this position (before it if reversed).
+    pub since: Option<Position>,
+    /// Newest first.
+    pub reverse: bool,
 }

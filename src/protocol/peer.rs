@@ -1,5 +1,14 @@
-//! Frames between the cores of two nodes, carried by links.
+//! Frames between the cores of two nodes, carried by links. A frame to oneself takes the same way
+//! without being encoded.
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, ChannelOptions};
+use super::codes::ErrorCode;
+use super::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
+use super::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
 
 /// Which of a link's streams carries a frame; each is ordered in itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -12,9 +21,369 @@ pub enum Lane {
     Bulk,
 }
 
+/// Neighbouring slots, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct SlotRange {
+    /// The lowest.
+    pub first: Slot,
+    /// The highest.
+    pub last: Slot,
+}
+
+impl SlotRange {
+    /// All slots of the range in order.
+    pub fn iter(self) -> impl Iterator<Item = Slot> {
+        (self.first.0..=self.last.0).map(Slot)
+    }
+}
+
 /// A frame between two cores.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum PeerFrame {
-    /// Placeholder while the cores are written.
-    Nothing,
+    // From a gateway to an owner, on the data lane.
+    /// A numbered operation: applied once, in the order of the numbers.
+    Operation(Operation),
+    /// A publication to an ephemeral channel, for the owner to fan out.
+    Fanout {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+        /// What.
+        message: Arc<Message>,
+        /// Whether a wrong owner has passed it on already.
+        forwarded: bool,
+    },
+    /// A question that may be asked again: reads, and subscriptions.
+    Ask {
+        /// The asker's number for it.
+        number: u64,
+        /// The channel's slot.
+        slot: Slot,
+        /// The highest epoch of the slot that the asker promised.
+        epoch: Epoch,
+        /// The channel.
+        channel: Channel,
+        /// The channel's configuration at the asker.
+        options: ChannelOptions,
+        /// What is asked.
+        query: Query,
+    },
+    /// A client is gone from a channel; `detach` if the gateway wants the channel no more.
+    Unsubscribe {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+        /// The client.
+        client: ClientId,
+        /// Whether this was the gateway's last subscriber.
+        detach: bool,
+    },
+    /// Fingerprints of the sender's interest in slots of the receiver.
+    Digest {
+        /// Slot and fingerprint.
+        slots: Vec<(Slot, u64)>,
+    },
+    /// All of the sender's interest in a slot, in place of what the receiver has.
+    Interest(SlotInterest),
+
+    // From an owner to a gateway, on the data lane.
+    /// What became of an operation.
+    Result {
+        /// The slot.
+        slot: Slot,
+        /// The operation's number.
+        number: u64,
+        /// What.
+        outcome: Outcome,
+    },
+    /// The answer to an `Ask`.
+    Answer {
+        /// The asker's number.
+        number: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The receiver of an `Ask` doesn't own the slot.
+    NotOwner {
+        /// The asker's number.
+        number: u64,
+        /// Who owns it as the receiver sees it.
+        owner: Option<Incarnation>,
+    },
+    /// A publication of a stream.
+    Deliver {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+        /// The position that it follows; `None` if the one before it in the same epoch.
+        follows: Option<Position>,
+        /// The publication.
+        publication: Publication,
+    },
+    /// A publication to an ephemeral channel.
+    Ephemeral {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+        /// What.
+        message: Arc<Message>,
+    },
+    /// A client came to (`here`) or left a channel.
+    Presence {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+        /// Who.
+        info: ClientInfo,
+        /// Whether it came.
+        here: bool,
+    },
+    /// The stream that the gateway follows can't be continued.
+    Lost {
+        /// The channel's slot.
+        slot: Slot,
+        /// The channel.
+        channel: Channel,
+    },
+    /// The answer to a `Digest`, for each slot that the sender owns.
+    DigestAnswer {
+        /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it.
+        slots: Vec<(Slot, bool, u64)>,
+    },
+    /// The sender owns these slots now: what waits for them can be sent.
+    Owned {
+        /// Which.
+        slots: Vec<SlotRange>,
+    },
+
+    // Claims.
+    /// Promise these epochs, step down, and say what you have (control lane).
+    Prepare {
+        /// The claimant's number for the claim.
+        claim: u64,
+        /// Ranges and the term claimed in each.
+        slots: Vec<(SlotRange, u64)>,
+    },
+    /// The answer, in parts (data lane).
+    Promise {
+        /// The claimant's number.
+        claim: u64,
+        /// Slots with a higher promise, and that promise.
+        rejected: Vec<(Slot, Epoch)>,
+        /// Slots of which the sender holds something, with the fingerprint of it.
+        digests: Vec<(Slot, u64)>,
+        /// The sender's interest in the slots.
+        interest: Vec<SlotInterest>,
+        /// Live nodes as the sender sees them.
+        live: Vec<Incarnation>,
+        /// Whether this is the last part.
+        last: bool,
+    },
+    /// Send what the sender lacks of these slots (control lane).
+    Pull {
+        /// The claimant's number.
+        claim: u64,
+        /// For each slot the streams that the sender has, and up to where.
+        slots: Vec<(Slot, Vec<(Channel, Position)>)>,
+    },
+    /// What was pulled, in parts (bulk lane).
+    Pulled {
+        /// The claimant's number.
+        claim: u64,
+        /// Copies of slots or parts of them.
+        copies: Vec<SlotCopy>,
+        /// Whether this is the last part.
+        last: bool,
+    },
+
+    // Learners.
+    /// Copies for a joining node, snapshot and tail alike (bulk lane).
+    Copy {
+        /// Counts the copies to this learner.
+        number: u64,
+        /// Copies of slots or parts of them.
+        copies: Vec<SlotCopy>,
+    },
+    /// The learner has applied all copies up to this number (control lane).
+    CopyAck {
+        /// Which.
+        number: u64,
+    },
+    /// The learner has a copy of all that it will own of the sender's (bulk lane).
+    Covered,
+
+    // Status.
+    /// Say what you say of yourself (control lane).
+    Inspect {
+        /// The asker's number.
+        number: u64,
+    },
+    /// The answer (control lane).
+    Inspected {
+        /// The asker's number.
+        number: u64,
+        /// JSON.
+        report: Bytes,
+    },
+}
+
+/// An operation on a slot, numbered by the gateway that sends it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Operation {
+    /// The slot.
+    pub slot: Slot,
+    /// The highest epoch of the slot that the sender promised.
+    pub epoch: Epoch,
+    /// The lowest number that the sender still wants applied.
+    pub lowest: u64,
+    /// This operation's number.
+    pub number: u64,
+    /// The channel.
+    pub channel: Channel,
+    /// The channel's configuration at the sender.
+    pub options: ChannelOptions,
+    /// What to publish.
+    pub message: Arc<Message>,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Applied, now or before; the position is unknown if the stream has dropped it since.
+    Published(Option<Position>),
+    /// Earlier numbers are missing: send again from this one.
+    Expected(u64),
+    /// Not here.
+    NotOwner(Option<Incarnation>),
+    /// Not applied.
+    Failed(ErrorCode),
+}
+
+/// A question to the owner of a channel.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// Deliver to the asking gateway from now on; `info` joins the presence.
+    Subscribe {
+        /// Present if the channel has presence or announces.
+        info: Option<ClientInfo>,
+        /// What the client has seen.
+        recover: Recover,
+    },
+    /// The gateway itself lost its place.
+    Resume(Position),
+    /// Read a stream.
+    History(History),
+    /// Who is there.
+    Presence,
+    /// How many are there.
+    PresenceStats,
+}
+
+/// The answer to a question.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Subscribe` and `Resume`: deliveries behind this answer follow `position`.
+    Subscribed {
+        /// Where the stream stands; `None` for ephemeral channels.
+        position: Option<Position>,
+        /// Whether `publications` is all that was missed.
+        recovered: bool,
+        /// What was missed.
+        publications: Vec<Publication>,
+    },
+    /// To `History`.
+    History {
+        /// In the order asked for.
+        publications: Vec<Publication>,
+        /// The stream's top.
+        position: Position,
+    },
+    /// To `Presence`.
+    Presence(Vec<ClientInfo>),
+    /// To `PresenceStats`.
+    PresenceStats {
+        /// Connections.
+        clients: u64,
+        /// Different users.
+        users: u64,
+    },
+    /// Not done.
+    Failed(ErrorCode),
+}
+
+/// A gateway's interest in one slot.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SlotInterest {
+    /// The slot.
+    pub slot: Slot,
+    /// Its channels that have subscribers at the gateway.
+    pub channels: Vec<ChannelInterest>,
+}
+
+/// A gateway's interest in one channel.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChannelInterest {
+    /// The channel.
+    pub channel: Channel,
+    /// Its configuration at the gateway.
+    pub options: ChannelOptions,
+    /// How far the gateway has delivered; `None` for ephemeral channels.
+    pub position: Option<Position>,
+    /// The clients that are present.
+    pub present: Vec<ClientInfo>,
+}
+
+/// A copy of (a part of) what a node holds of a slot.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SlotCopy {
+    /// The slot.
+    pub slot: Slot,
+    /// The highest operation number applied of each gateway.
+    pub applied: Vec<(Incarnation, u64)>,
+    /// Its streams.
+    pub streams: Vec<StreamCopy>,
+}
+
+/// A copy of (the end of) a stream.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StreamCopy {
+    /// The channel.
+    pub channel: Channel,
+    /// Its configuration as of the last publication.
+    pub options: ChannelOptions,
+    /// Its epochs, oldest first.
+    pub lineage: Vec<Turn>,
+    /// The offset of its last publication.
+    pub top: u64,
+    /// Publications up to here are gone.
+    pub low: u64,
+    /// `entries` starts behind this offset.
+    pub after: u64,
+    /// The publications behind `after`, in order.
+    pub entries: Vec<EntryCopy>,
+}
+
+/// An epoch of a stream and the first offset that it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Turn {
+    /// The epoch.
+    pub epoch: StreamEpoch,
+    /// Its first offset.
+    pub first: u64,
+}
+
+/// A publication with its identity and what is left of its time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EntryCopy {
+    /// The publication under its name.
+    pub publication: Publication,
+    /// Its identity.
+    pub operation: OperationId,
+    /// Milliseconds until it expires.
+    pub ttl_ms: u64,
 }

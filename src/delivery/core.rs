@@ -1,0 +1,184 @@
+//! `Core`: the two cores of a node as one machine. The engine and the simulator drive it: an event
+//! in, actions out; frames from this node to itself are handled on the spot.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::event::{Action, ClaimCounts, CoreStatus, Event, Outlook};
+use super::router::Router;
+use crate::ownership::out::{Out, World};
+use crate::ownership::owner::Ownership;
+use crate::protocol::ids::{Incarnation, Slot};
+use crate::protocol::peer::{Lane, PeerFrame};
+use crate::protocol::time::Millis;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    me: Incarnation,
+    ownership: Ownership,
+    router: Router,
+    leaving: bool,
+    drained: bool,
+}
+
+impl Core {
+    /// The cores of a node that has just started, in a cluster of `slots` slots. `seed` is the
+    /// source of all their randomness.
+    pub fn new(me: Incarnation, slots: u16, seed: u64) -> Self {
+        Self {
+            me,
+            ownership: Ownership::new(me, slots, seed),
+            router: Router::new(me, slots),
+            leaving: false,
+            drained: false,
+        }
+    }
+
+    /// Handles one event; what is to be done is appended to `actions`, in order.
+    pub fn handle(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) {
+        let mut out = Out::default();
+        match event {
+            Event::Request(request) => {
+                self.router.handle_request(request, &self.ownership, now, &mut out, actions);
+            }
+            Event::Frames { from, frames } => {
+                for frame in frames {
+                    self.handle_frame(from, frame, now, &mut out, actions);
+                }
+            }
+            Event::LinkUp(node) => {
+                self.router.reroute(Some(node), &self.ownership, now, &mut out);
+            }
+            Event::LinkDown(_) => {}
+            Event::Outlook(outlook) => {
+                self.ownership.set_world(self.world(&outlook), now, &mut out);
+                self.router.reroute(None, &self.ownership, now, &mut out);
+            }
+            Event::Leave => self.leaving = true,
+            Event::Tick => {
+                self.ownership.tick(now, &mut out);
+                self.router.tick(&self.ownership, now, &mut out, actions);
+            }
+        }
+        self.flush(out, now, actions);
+        self.check_drained(actions);
+    }
+
+    fn world(&self, outlook: &Arc<Outlook>) -> World {
+        let ids = |members: &[crate::ownership::view::Member]| -> Vec<Incarnation> {
+            members.iter().map(|member| member.id.incarnation).collect()
+        };
+        let mut members = ids(outlook.view.members());
+        let mut joining = ids(&outlook.joining);
+        let outside = outlook.outside.iter().map(|id| id.incarnation);
+        let mut live: Vec<Incarnation> =
+            members.iter().chain(&joining).copied().chain(outside).chain([self.me]).collect();
+        live.sort();
+        live.dedup();
+        members.sort();
+        joining.sort();
+        World {
+            live,
+            members,
+            joining,
+            placement: outlook.placement.clone(),
+            planned: outlook.planned.clone(),
+            serving: outlook.serving.allowed(),
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        from: Incarnation,
+        frame: PeerFrame,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let frame = match frame {
+            PeerFrame::Prepare { claim, slots } => {
+                let router = &self.router;
+                let interest = |slot: Slot| router.interest(slot);
+                return self.ownership.handle_prepare(from, claim, &slots, interest, now, out);
+            }
+            PeerFrame::Inspect { number } => return actions.push(Action::Inspect { from, number }),
+            PeerFrame::Inspected { number, report } => {
+                return actions.push(Action::Inspected { from, number, report });
+            }
+            frame => frame,
+        };
+        let Some(frame) = self.ownership.handle(from, frame, now, out) else { return };
+        // What is left is for a gateway: every frame has exactly one reader.
+        let unread = self.router.handle(from, frame, &self.ownership, now, out, actions);
+        debug_assert!(unread.is_none(), "nobody reads {unread:?}");
+    }
+
+    /// Turns what is to be sent into actions; what is for this node is handled in its turn.
+    fn flush(&mut self, first: Out, now: Millis, actions: &mut Vec<Action>) {
+        let mut local: VecDeque<PeerFrame> = VecDeque::new();
+        let mut out = first;
+        loop {
+            if std::mem::take(&mut out.caught_up) {
+                actions.push(Action::CaughtUp);
+            }
+            for mut sending in out.sends.drain(..) {
+                let len = sending.to.len();
+                sending.to.retain(|node| *node != self.me);
+                let to_me = sending.to.len() < len;
+                if sending.to.is_empty() {
+                    local.extend(to_me.then_some(sending.frame));
+                    continue;
+                }
+                local.extend(to_me.then(|| sending.frame.clone()));
+                let (to, lane, frame) = (sending.to, sending.lane, sending.frame);
+                actions.push(Action::Send { to, lane, frame });
+            }
+            let Some(frame) = local.pop_front() else { return };
+            self.handle_frame(self.me, frame, now, &mut out, actions);
+        }
+    }
+
+    /// A leaving node may go when it owns nothing and its clients wait for nothing.
+    fn check_drained(&mut self, actions: &mut Vec<Action>) {
+        if !self.leaving || self.drained {
+            return;
+        }
+        let world = self.ownership.world();
+        let alone = world.live.iter().all(|node| *node == self.me);
+        let (owned, claiming) = self.ownership.roles();
+        if alone || (owned + claiming == 0 && self.router.is_idle()) {
+            self.drained = true;
+            actions.push(Action::Drained);
+        }
+    }
+
+    /// What the cores say of themselves.
+    pub fn status(&self) -> CoreStatus {
+        let (slots_owned, slots_claiming) = self.ownership.roles();
+        let (streams, parked) = self.ownership.sizes();
+        let (pending, channels) = self.router.sizes();
+        let (begun, counts) = self.ownership.counts();
+        CoreStatus {
+            slots_owned,
+            slots_claiming,
+            streams,
+            pending,
+            parked,
+            channels,
+            claims: ClaimCounts {
+                begun,
+                won: counts.won,
+                rejected: counts.rejected,
+                incomplete: counts.incomplete,
+            },
+        }
+    }
+
+    /// The slots' side, for checkers.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+}
+
+/// The lane of a frame that is answered to a peer outside the cores.
+pub const INSPECT_LANE: Lane = Lane::Control;

@@ -1,0 +1,160 @@
+//! What this node's clients want: channels with their subscribers, and how far each stream has been
+//! handed on. Kept by the router, told to owners.
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::event::ShardId;
+use crate::ownership::audience::{interest_digest, tops_digest};
+use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::ids::{ClientId, Position, Slot};
+use crate::protocol::message::ClientInfo;
+use crate::protocol::peer::ChannelInterest;
+
+/// Shards with subscribers.
+pub type Shards = SmallVec<[ShardId; 4]>;
+
+/// A local subscriber.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// Where its connection is.
+    pub shard: ShardId,
+    /// What presence shows of it.
+    pub info: Option<ClientInfo>,
+}
+
+/// One channel that local clients want.
+#[derive(Debug, Default)]
+pub struct Interest {
+    /// The channel's configuration.
+    pub options: ChannelOptions,
+    /// Who gets its deliveries.
+    pub subscribers: BTreeMap<ClientId, Subscriber>,
+    /// Subscriptions that the owner hasn't answered, by the number of the question.
+    pub joining: BTreeMap<ClientId, u64>,
+    /// How far the stream has been handed on; `None` for ephemeral channels and before the first
+    /// answer.
+    pub position: Option<Position>,
+    /// The question by which the place in the stream is being found again.
+    pub catching_up: Option<u64>,
+    shards: SmallVec<[(ShardId, u32); 4]>,
+}
+
+impl Interest {
+    /// Adds a subscriber.
+    pub fn add(&mut self, client: ClientId, subscriber: Subscriber) {
+        let shard = subscriber.shard;
+        if self.subscribers.insert(client, subscriber).is_some() {
+            return;
+        }
+        match self.shards.iter_mut().find(|(id, _)| *id == shard) {
+            Some((_, count)) => *count += 1,
+            None => self.shards.push((shard, 1)),
+        }
+    }
+
+    /// Removes a subscriber.
+    pub fn remove(&mut self, client: ClientId) {
+        let Some(gone) = self.subscribers.remove(&client) else { return };
+        if let Some((_, count)) = self.shards.iter_mut().find(|(id, _)| *id == gone.shard) {
+            *count -= 1;
+        }
+        self.shards.retain(|(_, count)| *count > 0);
+    }
+
+    /// The shards that have subscribers.
+    pub fn shards(&self) -> Shards {
+        self.shards.iter().map(|(shard, _)| *shard).collect()
+    }
+
+    /// Whether nobody wants the channel any more.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty() && self.joining.is_empty()
+    }
+
+    fn present(&self) -> Vec<ClientId> {
+        let shown = self.subscribers.iter().filter(|(_, s)| s.info.is_some());
+        shown.map(|(client, _)| *client).collect()
+    }
+}
+
+/// All channels that local clients want, by slot.
+#[derive(Debug, Default)]
+pub struct Interests {
+    slots: BTreeMap<Slot, BTreeMap<Channel, Interest>>,
+    channels: u64,
+}
+
+impl Interests {
+    /// A channel's interest, if there is any.
+    pub fn get_mut(&mut self, slot: Slot, channel: &Channel) -> Option<&mut Interest> {
+        self.slots.get_mut(&slot)?.get_mut(channel)
+    }
+
+    /// A channel's interest, made if there is none.
+    pub fn entry(&mut self, slot: Slot, channel: &Channel) -> &mut Interest {
+        let slot = self.slots.entry(slot).or_default();
+        if !slot.contains_key(channel) {
+            self.channels += 1;
+        }
+        slot.entry(channel.clone()).or_default()
+    }
+
+    /// Forgets a channel.
+    pub fn remove(&mut self, slot: Slot, channel: &Channel) {
+        let Some(channels) = self.slots.get_mut(&slot) else { return };
+        self.channels -= u64::from(channels.remove(channel).is_some());
+        if channels.is_empty() {
+            self.slots.remove(&slot);
+        }
+    }
+
+    /// How many channels have local subscribers.
+    pub fn channels(&self) -> u64 {
+        self.channels
+    }
+
+    /// Slots with interest from `from` on, at most `limit`.
+    pub fn slots_from(&self, from: Slot, limit: usize) -> Vec<Slot> {
+        self.slots.range(from..).take(limit).map(|(slot, _)| *slot).collect()
+    }
+
+    /// The channels of a slot whose streams are followed and not being caught up with.
+    pub fn followed(&self, slot: Slot) -> Vec<Channel> {
+        let channels = self.slots.get(&slot).into_iter().flatten();
+        let followed = channels.filter(|(_, i)| i.position.is_some() && i.catching_up.is_none());
+        followed.map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// What owners are told of a slot: channels whose subscriptions have been answered.
+    pub fn of(&self, slot: Slot) -> Vec<ChannelInterest> {
+        let attached = self.attached(slot);
+        attached
+            .map(|(channel, interest)| ChannelInterest {
+                channel: channel.clone(),
+                options: interest.options,
+                position: interest.position,
+                present: interest.subscribers.values().filter_map(|s| s.info.clone()).collect(),
+            })
+            .collect()
+    }
+
+    /// The fingerprint of [`Interests::of`] without positions.
+    pub fn digest(&self, slot: Slot) -> u64 {
+        interest_digest(self.attached(slot).map(|(channel, i)| (channel, i.present())))
+    }
+
+    /// The fingerprint of the positions; `None` while one is being found again.
+    pub fn tops(&self, slot: Slot) -> Option<u64> {
+        if self.attached(slot).any(|(_, interest)| interest.catching_up.is_some()) {
+            return None;
+        }
+        let positions = self.attached(slot).filter_map(|(c, i)| Some((c, i.position?)));
+        Some(tops_digest(positions))
+    }
+
+    fn attached(&self, slot: Slot) -> impl Iterator<Item = (&Channel, &Interest)> {
+        let channels = self.slots.get(&slot).into_iter().flatten();
+        channels.filter(|(_, interest)| !interest.subscribers.is_empty())
+    }
+}

@@ -1,0 +1,751 @@
+//! The router: takes requests of this node's clients to the owners of their channels, and what
+//! owners send to the shards that want it. Asks again when an owner changes or is silent.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::event::{
+    Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request, RequestId, ShardId,
+};
+use super::interest::{Interests, Subscriber};
+use super::operations::Operations;
+use crate::ownership::out::Out;
+use crate::ownership::owner::Ownership;
+use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::codes::ErrorCode;
+use crate::protocol::ids::{ClientId, Incarnation, Position, Slot};
+use crate::protocol::message::{ClientInfo, Message, Publication};
+use crate::protocol::peer::{Answer, Lane, Outcome, PeerFrame, Query, SlotInterest, SlotRange};
+use crate::protocol::time::Millis;
+
+/// Questions of this node's clients that may wait for answers.
+pub const QUESTIONS_MAX: usize = 65_536;
+/// When a question is given up: as for operations.
+pub const QUESTION_MS: u64 = super::operations::OPERATION_MS;
+/// First pause before an unanswered question is asked again; it doubles.
+const RETRY_MS: u64 = 250;
+/// Pause before a question goes to the owner again that said it isn't, or isn't ready.
+const ELSEWHERE_MS: u64 = 50;
+/// How often interest is compared with its owner, in milliseconds.
+pub const COMPARE_MS: u64 = 5_000;
+/// Slots compared in one frame.
+const COMPARED_PER_TICK: usize = 1_024;
+
+/// What an answer is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Read(RequestId),
+    Subscribe { request: RequestId, client: ClientId, info: Option<ClientInfo> },
+    CatchUp,
+}
+
+#[derive(Debug)]
+struct Question {
+    slot: Slot,
+    channel: Channel,
+    options: ChannelOptions,
+    query: Query,
+    purpose: Purpose,
+    asked: Option<Incarnation>,
+    since: Millis,
+    sent: Millis,
+    retry_ms: u64,
+}
+
+/// See the module. `out` takes frames for nodes, `actions` what is for this node's shards.
+#[derive(Debug)]
+pub struct Router {
+    me: Incarnation,
+    slots: u16,
+    interests: Interests,
+    operations: Operations,
+    questions: BTreeMap<u64, Question>,
+    asked: u64,
+    compare_from: Slot,
+    compared: Millis,
+}
+
+impl Router {
+    /// The router of a node that has just started.
+    pub fn new(me: Incarnation, slots: u16) -> Self {
+        Self {
+            me,
+            slots,
+            interests: Interests::default(),
+            operations: Operations::default(),
+            questions: BTreeMap::new(),
+            asked: 0,
+            compare_from: Slot(0),
+            compared: Millis(0),
+        }
+    }
+
+    /// What owners are told of this node's interest in a slot.
+    pub fn interest(&self, slot: Slot) -> Vec<crate::protocol::peer::ChannelInterest> {
+        self.interests.of(slot)
+    }
+
+    /// Requests that wait, and channels with subscribers.
+    pub fn sizes(&self) -> (u64, u64) {
+        ((self.operations.len() + self.questions.len()) as u64, self.interests.channels())
+    }
+
+    /// Whether nothing waits for an owner.
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.questions.is_empty()
+    }
+
+    /// Takes a request of a client or the API.
+    pub fn handle_request(
+        &mut self,
+        request: Request,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let Request { id, channel, options, ask } = request;
+        let slot = channel.slot(self.slots);
+        let query = match ask {
+            Ask::Unsubscribe { client } => {
+                return self.unsubscribe(slot, channel, client, ownership, out);
+            }
+            Ask::Publish { message } => {
+                return self
+                    .publish(id, slot, channel, options, message, ownership, now, out, actions);
+            }
+            Ask::Subscribe { client, info, recover } => {
+                let known = self.interests.get_mut(slot, &channel);
+                let plain = !options.is_stream() && info.is_none() && recover == Recover::No;
+                if plain && let Some(interest) = known.filter(|i| !i.subscribers.is_empty()) {
+                    interest.add(client, Subscriber { shard: id.shard, info: None });
+                    let (position, publications) = (None, vec![]);
+                    let reply = Reply::Subscribed { position, recovered: false, publications };
+                    return actions.push(Action::Reply { to: id, reply });
+                }
+                let purpose = Purpose::Subscribe { request: id, client, info: info.clone() };
+                let query = Query::Subscribe { info, recover };
+                match self.ask(slot, channel.clone(), options, query, purpose, ownership, now, out)
+                {
+                    Some(number) => {
+                        let interest = self.interests.entry(slot, &channel);
+                        interest.options = options;
+                        interest.joining.insert(client, number);
+                    }
+                    None => fail(id, ErrorCode::TooManyRequests, actions),
+                }
+                return;
+            }
+            Ask::History(history) => Query::History(history),
+            Ask::Presence => Query::Presence,
+            Ask::PresenceStats => Query::PresenceStats,
+        };
+        let purpose = Purpose::Read(id);
+        if self.ask(slot, channel, options, query, purpose, ownership, now, out).is_none() {
+            fail(id, ErrorCode::TooManyRequests, actions);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one publication")]
+    fn publish(
+        &mut self,
+        id: RequestId,
+        slot: Slot,
+        channel: Channel,
+        options: ChannelOptions,
+        message: Arc<Message>,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let owner = ownership.world().placement.owner(slot);
+        if !options.is_stream() {
+            // At most once: handed over is all that is promised.
+            match owner {
+                Some(owner) => {
+                    let frame = PeerFrame::Fanout { slot, channel, message, forwarded: false };
+                    out.send(owner, Lane::Data, frame);
+                    actions.push(Action::Reply { to: id, reply: Reply::Published(None) });
+                }
+                None => fail(id, ErrorCode::Internal, actions),
+            }
+            return;
+        }
+        let waiting = self.operations.owner(slot);
+        match self.operations.try_push(slot, id, channel, options, message, now) {
+            Some(number) => {
+                if let Some(owner) = waiting.or(owner) {
+                    self.send_operations(slot, number, owner, ownership, now, out);
+                }
+            }
+            None => fail(id, ErrorCode::TooManyRequests, actions),
+        }
+    }
+
+    fn send_operations(
+        &mut self,
+        slot: Slot,
+        from: u64,
+        owner: Incarnation,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let epoch = ownership.promised(slot);
+        for operation in self.operations.send_from(slot, from, epoch, owner, now) {
+            out.send(owner, Lane::Data, PeerFrame::Operation(operation));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one question")]
+    fn ask(
+        &mut self,
+        slot: Slot,
+        channel: Channel,
+        options: ChannelOptions,
+        query: Query,
+        purpose: Purpose,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) -> Option<u64> {
+        if self.questions.len() >= QUESTIONS_MAX {
+            return None;
+        }
+        self.asked += 1;
+        let number = self.asked;
+        let question = Question {
+            slot,
+            channel,
+            options,
+            query,
+            purpose,
+            asked: None,
+            since: now,
+            sent: now,
+            retry_ms: RETRY_MS,
+        };
+        self.questions.insert(number, question);
+        if let Some(owner) = ownership.world().placement.owner(slot) {
+            self.send_question(number, owner, ownership, now, out);
+        }
+        Some(number)
+    }
+
+    fn send_question(
+        &mut self,
+        number: u64,
+        owner: Incarnation,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        (question.asked, question.sent) = (Some(owner), now);
+        let frame = PeerFrame::Ask {
+            number,
+            slot: question.slot,
+            epoch: ownership.promised(question.slot),
+            channel: question.channel.clone(),
+            options: question.options,
+            query: question.query.clone(),
+        };
+        out.send(owner, Lane::Data, frame);
+    }
+
+    fn unsubscribe(
+        &mut self,
+        slot: Slot,
+        channel: Channel,
+        client: ClientId,
+        ownership: &Ownership,
+        out: &mut Out,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+        let shown = interest.subscribers.get(&client).is_some_and(|s| s.info.is_some());
+        interest.remove(client);
+        let asked = interest.joining.remove(&client);
+        if let Some(number) = asked {
+            self.questions.remove(&number);
+        }
+        let detach = interest.is_empty();
+        if detach {
+            if let Some(number) = interest.catching_up {
+                self.questions.remove(&number);
+            }
+            self.interests.remove(slot, &channel);
+        }
+        if (shown || detach || asked.is_some())
+            && let Some(owner) = ownership.world().placement.owner(slot)
+        {
+            let frame = PeerFrame::Unsubscribe { slot, channel, client, detach };
+            out.send(owner, Lane::Data, frame);
+        }
+    }
+
+    /// Takes a frame from an owner. Gives back a frame that isn't.
+    pub fn handle(
+        &mut self,
+        from: Incarnation,
+        frame: PeerFrame,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) -> Option<PeerFrame> {
+        match frame {
+            PeerFrame::Result { slot, number, outcome } => {
+                self.handle_result(from, slot, number, outcome, ownership, now, out, actions);
+            }
+            PeerFrame::Answer { number, answer } => {
+                self.handle_answer(number, answer, ownership, now, out, actions);
+            }
+            PeerFrame::NotOwner { number, owner } => {
+                self.handle_not_owner(from, number, owner, ownership, now, out);
+            }
+            PeerFrame::Deliver { slot, channel, follows, publication } => {
+                let follows = follows.unwrap_or(Position {
+                    epoch: publication.epoch,
+                    offset: publication.offset.saturating_sub(1),
+                });
+                self.deliver(slot, &channel, follows, publication, ownership, now, out, actions);
+            }
+            PeerFrame::Ephemeral { slot, channel, message } => {
+                let (position, turns_from) = (None, None);
+                let body = DeliveryBody::Publication { message, position, turns_from };
+                self.hand_on(slot, channel, body, actions);
+            }
+            PeerFrame::Presence { slot, channel, info, here } => {
+                let body = if here { DeliveryBody::Join(info) } else { DeliveryBody::Leave(info) };
+                self.hand_on(slot, channel, body, actions);
+            }
+            PeerFrame::Lost { slot, channel } => self.lose(slot, channel, actions),
+            PeerFrame::DigestAnswer { slots } => {
+                for (slot, equal, tops) in slots {
+                    self.compare(from, slot, equal, tops, ownership, now, out);
+                }
+            }
+            PeerFrame::Owned { slots } => self.handle_owned(from, &slots, ownership, now, out),
+            other => return Some(other),
+        }
+        None
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one result")]
+    fn handle_result(
+        &mut self,
+        from: Incarnation,
+        slot: Slot,
+        number: u64,
+        outcome: Outcome,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let reply = match outcome {
+            Outcome::Published(position) => Reply::Published(position),
+            Outcome::Failed(code) => Reply::Failed(code),
+            Outcome::Expected(expected) => {
+                return self.send_operations(slot, expected, from, ownership, now, out);
+            }
+            Outcome::NotOwner(owner) => {
+                // Only what was sent to `from` is answered by it; the first answer moves all.
+                if self.operations.owner(slot) != Some(from) {
+                    return;
+                }
+                match owner.filter(|owner| *owner != from) {
+                    Some(owner) => self.send_operations(slot, 0, owner, ownership, now, out),
+                    None => self.operations.retry_in(slot, ELSEWHERE_MS, now),
+                }
+                return;
+            }
+        };
+        if let Some(pending) = self.operations.take(slot, number, now) {
+            actions.push(Action::Reply { to: pending.request, reply });
+        }
+    }
+
+    fn handle_not_owner(
+        &mut self,
+        from: Incarnation,
+        number: u64,
+        owner: Option<Incarnation>,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        if question.asked != Some(from) {
+            return;
+        }
+        match owner.filter(|owner| *owner != from) {
+            Some(owner) => self.send_question(number, owner, ownership, now, out),
+            None => (question.sent, question.retry_ms) = (now, ELSEWHERE_MS),
+        }
+    }
+
+    fn handle_answer(
+        &mut self,
+        number: u64,
+        answer: Answer,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        if let (Answer::Failed(code), Purpose::CatchUp) = (&answer, &question.purpose)
+            && code.temporary()
+        {
+            (question.sent, question.retry_ms) = (now, ELSEWHERE_MS);
+            return;
+        }
+        let (slot, channel) = (question.slot, question.channel.clone());
+        match (question.purpose.clone(), answer) {
+            (Purpose::CatchUp, Answer::Subscribed { position, recovered, publications }) => {
+                self.questions.remove(&number);
+                self.caught_up(
+                    slot,
+                    channel,
+                    number,
+                    position.filter(|_| recovered),
+                    publications,
+                    actions,
+                );
+            }
+            (
+                Purpose::Subscribe { request, client, info },
+                Answer::Subscribed { position, recovered, publications },
+            ) => {
+                let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+                let fits = interest.position == position || interest.subscribers.is_empty();
+                if !fits || interest.catching_up.is_some() {
+                    // Others here stand elsewhere in the stream: bring them up to date first.
+                    (question.sent, question.retry_ms) = (now, ELSEWHERE_MS);
+                    return self.catch_up(slot, &channel, ownership, now, out);
+                }
+                interest.position = position;
+                interest.joining.remove(&client);
+                interest.add(client, Subscriber { shard: request.shard, info });
+                self.questions.remove(&number);
+                let reply = Reply::Subscribed { position, recovered, publications };
+                actions.push(Action::Reply { to: request, reply });
+            }
+            (Purpose::Subscribe { request, client, .. }, answer) => {
+                self.questions.remove(&number);
+                self.forget_joining(slot, &channel, client);
+                actions.push(Action::Reply { to: request, reply: reply(answer) });
+            }
+            (Purpose::Read(request), answer) => {
+                self.questions.remove(&number);
+                actions.push(Action::Reply { to: request, reply: reply(answer) });
+            }
+            (Purpose::CatchUp, _) => {
+                self.questions.remove(&number);
+                self.lose(slot, channel, actions);
+            }
+        }
+    }
+
+    fn forget_joining(&mut self, slot: Slot, channel: &Channel, client: ClientId) {
+        if let Some(interest) = self.interests.get_mut(slot, channel) {
+            interest.joining.remove(&client);
+            if interest.is_empty() {
+                self.interests.remove(slot, channel);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one publication and its place")]
+    fn deliver(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        follows: Position,
+        publication: Publication,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        if interest.subscribers.is_empty() {
+            return;
+        }
+        let Some(position) = interest.position else {
+            // This node's configuration knows the channel as ephemeral: no position is shown.
+            let (message, position, turns_from) = (publication.message, None, None);
+            let body = DeliveryBody::Publication { message, position, turns_from };
+            return self.hand_on(slot, channel.clone(), body, actions);
+        };
+        let known = publication.epoch < position.epoch
+            || (publication.epoch == position.epoch && publication.offset <= position.offset);
+        if known || interest.catching_up.is_some() {
+            return;
+        }
+        if follows != position {
+            return self.catch_up(slot, channel, ownership, now, out);
+        }
+        self.step(slot, channel, publication, actions);
+    }
+
+    /// Hands on a publication that continues the channel's position.
+    fn step(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        publication: Publication,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        let position = publication.position();
+        let held = interest.position.replace(position);
+        let turns_from = held.filter(|held| held.epoch != position.epoch);
+        let message = publication.message;
+        let body = DeliveryBody::Publication { message, position: Some(position), turns_from };
+        self.hand_on(slot, channel.clone(), body, actions);
+    }
+
+    fn hand_on(
+        &mut self,
+        slot: Slot,
+        channel: Channel,
+        body: DeliveryBody,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+        let shards = interest.shards();
+        if !shards.is_empty() {
+            actions
+                .push(Action::Deliver { shards, delivery: Arc::new(Delivery { channel, body }) });
+        }
+    }
+
+    /// Asks the owner for what lies behind the channel's position.
+    fn catch_up(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        let (Some(position), None) = (interest.position, interest.catching_up) else { return };
+        let (options, query) = (interest.options, Query::Resume(position));
+        let number =
+            self.ask(slot, channel.clone(), options, query, Purpose::CatchUp, ownership, now, out);
+        if let Some(interest) = self.interests.get_mut(slot, channel) {
+            interest.catching_up = number;
+        }
+    }
+
+    fn caught_up(
+        &mut self,
+        slot: Slot,
+        channel: Channel,
+        number: u64,
+        position: Option<Position>,
+        publications: Vec<Publication>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+        if interest.catching_up != Some(number) {
+            return;
+        }
+        interest.catching_up = None;
+        let Some(position) = position else { return self.lose(slot, channel, actions) };
+        for publication in publications {
+            self.step(slot, &channel, publication, actions);
+        }
+        if let Some(interest) = self.interests.get_mut(slot, &channel) {
+            interest.position = Some(position);
+        }
+    }
+
+    /// Ends all subscriptions of a channel here: their clients subscribe again and recover.
+    fn lose(&mut self, slot: Slot, channel: Channel, actions: &mut Vec<Action>) {
+        let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+        if let Some(number) = interest.catching_up.take() {
+            self.questions.remove(&number);
+        }
+        let shards = interest.shards();
+        let clients: Vec<ClientId> = interest.subscribers.keys().copied().collect();
+        for client in clients {
+            interest.remove(client);
+        }
+        interest.position = None;
+        if interest.is_empty() {
+            self.interests.remove(slot, &channel);
+        }
+        if !shards.is_empty() {
+            let delivery = Arc::new(Delivery { channel, body: DeliveryBody::Lost });
+            actions.push(Action::Deliver { shards, delivery });
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one comparison")]
+    fn compare(
+        &mut self,
+        from: Incarnation,
+        slot: Slot,
+        equal: bool,
+        tops: u64,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        if !equal {
+            let interest = SlotInterest { slot, channels: self.interests.of(slot) };
+            out.send(from, Lane::Data, PeerFrame::Interest(interest));
+        } else if self.interests.tops(slot).is_some_and(|ours| ours != tops) {
+            for channel in self.interests.followed(slot) {
+                self.catch_up(slot, &channel, ownership, now, out);
+            }
+        }
+    }
+
+    /// Sends what waits for slots that have a new owner.
+    fn handle_owned(
+        &mut self,
+        from: Incarnation,
+        slots: &[SlotRange],
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let within =
+            |slot: Slot| slots.iter().any(|range| (range.first..=range.last).contains(&slot));
+        for slot in self.operations.slots().into_iter().filter(|slot| within(*slot)) {
+            self.send_operations(slot, 0, from, ownership, now, out);
+        }
+        let asked = self.questions.iter().filter(|(_, question)| within(question.slot));
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.send_question(number, from, ownership, now, out);
+        }
+    }
+
+    /// Sends again what waits for owners that have changed (`lost` = the link to one is new).
+    pub fn reroute(
+        &mut self,
+        renewed: Option<Incarnation>,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        let placement = ownership.world().placement.clone();
+        for slot in self.operations.slots() {
+            let Some(owner) = placement.owner(slot) else { continue };
+            if self.operations.owner(slot) != Some(owner) || renewed == Some(owner) {
+                self.send_operations(slot, 0, owner, ownership, now, out);
+            }
+        }
+        let moved = self.questions.iter().filter_map(|(number, question)| {
+            let owner = placement.owner(question.slot)?;
+            (question.asked != Some(owner) || renewed == Some(owner)).then_some((*number, owner))
+        });
+        for (number, owner) in moved.collect::<Vec<_>>() {
+            self.send_question(number, owner, ownership, now, out);
+        }
+        if renewed.is_some() {
+            // What was sent to gateways meanwhile may be lost: compare at once.
+            self.compared = Millis(0);
+            self.compare_from = Slot(0);
+        }
+    }
+
+    /// Sends again what is due, gives up what has waited too long, compares interest.
+    pub fn tick(
+        &mut self,
+        ownership: &Ownership,
+        now: Millis,
+        out: &mut Out,
+        actions: &mut Vec<Action>,
+    ) {
+        for pending in self.operations.expire(now) {
+            fail(pending.request, ErrorCode::Internal, actions);
+        }
+        let placement = ownership.world().placement.clone();
+        for slot in self.operations.silent(now) {
+            if let Some(owner) = placement.owner(slot) {
+                self.send_operations(slot, 0, owner, ownership, now, out);
+            }
+        }
+        self.expire_questions(now, actions);
+        let due = self.questions.iter_mut().filter(|(_, q)| now.since(q.sent) >= q.retry_ms);
+        let due: Vec<(u64, Slot)> = due
+            .map(|(number, question)| {
+                question.retry_ms = (question.retry_ms * 2).clamp(ELSEWHERE_MS, QUESTION_MS);
+                question.sent = now;
+                (*number, question.slot)
+            })
+            .collect();
+        for (number, slot) in due {
+            if let Some(owner) = placement.owner(slot) {
+                self.send_question(number, owner, ownership, now, out);
+            }
+        }
+        self.compare_some(ownership, now, out);
+    }
+
+    fn expire_questions(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let old = self.questions.iter().filter(|(_, q)| now.since(q.since) >= QUESTION_MS);
+        for number in old.map(|(number, _)| *number).collect::<Vec<_>>() {
+            let Some(question) = self.questions.remove(&number) else { continue };
+            match question.purpose {
+                Purpose::Read(request) => fail(request, ErrorCode::Internal, actions),
+                Purpose::Subscribe { request, client, .. } => {
+                    self.forget_joining(question.slot, &question.channel, client);
+                    fail(request, ErrorCode::Internal, actions);
+                }
+                Purpose::CatchUp => self.lose(question.slot, question.channel, actions),
+            }
+        }
+    }
+
+    /// Every [`COMPARE_MS`] tells each owner the fingerprint of this node's interest.
+    fn compare_some(&mut self, ownership: &Ownership, now: Millis, out: &mut Out) {
+        if self.compare_from == Slot(0) && now.since(self.compared) < COMPARE_MS {
+            return;
+        }
+        let slots = self.interests.slots_from(self.compare_from, COMPARED_PER_TICK);
+        self.compare_from = match slots.last() {
+            Some(last) if slots.len() == COMPARED_PER_TICK => Slot(last.0.saturating_add(1)),
+            _ => Slot(0),
+        };
+        if self.compare_from == Slot(0) {
+            self.compared = now;
+        }
+        let mut digests: BTreeMap<Incarnation, Vec<(Slot, u64)>> = BTreeMap::new();
+        for slot in slots {
+            if let Some(owner) = ownership.world().placement.owner(slot) {
+                digests.entry(owner).or_default().push((slot, self.interests.digest(slot)));
+            }
+        }
+        for (owner, slots) in digests {
+            out.send(owner, Lane::Data, PeerFrame::Digest { slots });
+        }
+    }
+
+    /// This node's incarnation.
+    pub fn me(&self) -> Incarnation {
+        self.me
+    }
+}
+
+fn fail(to: RequestId, code: ErrorCode, actions: &mut Vec<Action>) {
+    actions.push(Action::Reply { to, reply: Reply::Failed(code) });
+}
+
+fn reply(answer: Answer) -> Reply {
+    match answer {
+        Answer::Subscribed { position, recovered, publications } => {
+            Reply::Subscribed { position, recovered, publications }
+        }
+        Answer::History { publications, position } => Reply::History { publications, position },
+        Answer::Presence(present) => Reply::Presence(present),
+        Answer::PresenceStats { clients, users } => Reply::PresenceStats { clients, users },
+        Answer::Failed(code) => Reply::Failed(code),
+    }
+}

@@ -1,0 +1,343 @@
+//! The gossip task: runs chitchat, starts it again if it ends, feeds the roster and publishes its
+//! snapshots. It decides nothing.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chitchat::{
+    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::config::MembershipConfig;
+use super::facts::{self, Facts, State};
+use super::liveness::Sighting;
+use super::roster::{Inputs, Roster};
+use super::seeds::Seeds;
+use super::snapshot::{LiveMember, Snapshot};
+use super::stall::TICK_MS;
+use super::transport::ChannelTransport;
+use crate::protocol::ids::NodeId;
+use crate::protocol::time::Millis;
+
+/// Heartbeat intervals that the detector takes the mean of.
+const SAMPLES: usize = 100;
+/// A longer interval says nothing of how often a node is heard from.
+const SAMPLE_MAX: Duration = Duration::from_secs(2);
+/// Pause before gossip that ended is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// Addresses that aren't live are probed so often once this node isn't alone.
+const PROBE_INTERVAL_MS: u64 = 1_000;
+/// How many of them a round.
+const PROBES_MAX: usize = 8;
+/// Peers that are told at once that this node leaves; they tell the others.
+const FAREWELLS_MAX: usize = 32;
+
+/// What the task works with.
+pub(super) struct Wiring {
+    pub(super) config: MembershipConfig,
+    pub(super) transport: ChannelTransport,
+    pub(super) linked: watch::Receiver<Vec<NodeId>>,
+    pub(super) seeds: watch::Receiver<Seeds>,
+    pub(super) state: Arc<watch::Sender<State>>,
+    pub(super) stop: CancellationToken,
+}
+
+/// The gossip task.
+pub(super) struct Gossip {
+    wiring: Wiring,
+    state: watch::Receiver<State>,
+    roster: Roster,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    started: Instant,
+    generation: u64,
+    live: Live,
+    probe: Probe,
+}
+
+/// Why a run of chitchat ended.
+enum Ended {
+    Stopped,
+    Failed,
+}
+
+impl Gossip {
+    pub(super) fn new(wiring: Wiring) -> Self {
+        let mut roster = Roster::new(&wiring.config);
+        let first = roster.observe(
+            Millis(0),
+            Inputs {
+                sightings: &[],
+                linked: &wiring.linked.borrow(),
+                seeds: &wiring.seeds.borrow(),
+                state: *wiring.state.borrow(),
+                healthy: true,
+            },
+        );
+        Self {
+            state: wiring.state.subscribe(),
+            snapshots: watch::Sender::new(Arc::new(first)),
+            started: Instant::now(),
+            generation: wiring.config.generation,
+            live: Live::default(),
+            probe: Probe::default(),
+            roster,
+            wiring,
+        }
+    }
+
+    pub(super) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.wiring.stop.is_cancelled() {
+            let handle = self.start_chitchat().await;
+            let ended = match &handle {
+                Ok(handle) => self.follow(handle).await,
+                Err(error) => {
+                    tracing::error!(%error, "gossip.failed");
+                    Ended::Failed
+                }
+            };
+            if let Ok(handle) = handle {
+                // Its result was told by the termination watcher, or nobody waits for it.
+                let _ = handle.shutdown().await;
+            }
+            if matches!(ended, Ended::Stopped) || self.wiring.transport.is_closed().await {
+                break;
+            }
+            tracing::error!(node = %self.wiring.config.id, "gossip.restarting");
+            self.generation += 1;
+            self.publish(false);
+            let stop = self.wiring.stop.clone();
+            stop.run_until_cancelled(sleep(RESTART_AFTER)).await;
+        }
+        self.publish(false);
+    }
+
+    async fn start_chitchat(&self) -> anyhow::Result<ChitchatHandle> {
+        let config = &self.wiring.config;
+        let detector = config.detector;
+        let chitchat = ChitchatConfig {
+            chitchat_id: ChitchatId::new(
+                config.id.name.as_str(),
+                self.generation,
+                config.link_address,
+            ),
+            cluster_id: config.cluster.clone(),
+            gossip_interval: detector.gossip_interval,
+            listen_addr: config.link_address,
+            // Seeds are resolved and probed here.
+            seed_nodes: Vec::new(),
+            failure_detector_config: FailureDetectorConfig {
+                phi_threshold: detector.phi,
+                sampling_window_size: SAMPLES,
+                max_interval: SAMPLE_MAX,
+                initial_interval: detector.gossip_interval,
+                dead_node_grace_period: detector.dead_grace,
+            },
+            marked_for_deletion_grace_period: detector.dead_grace / 2,
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+        };
+        spawn_chitchat(chitchat, self.roster.me().facts.to_pairs(), &self.wiring.transport).await
+    }
+
+    /// Follows one run of chitchat until it ends or this task is stopped.
+    async fn follow(&mut self, handle: &ChitchatHandle) -> Ended {
+        let mut live = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
+        live.mark_changed();
+        let mut said = self.roster.me().facts.clone();
+        let mut ended = std::pin::pin!(handle.termination_watcher());
+        let mut tick = interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.wiring.stop.clone();
+        loop {
+            // A source whose other end is gone is left out. All arms are cancel-safe.
+            tokio::select! {
+                () = stop.cancelled() => return Ended::Stopped,
+                result = &mut ended => {
+                    tracing::error!(?result, "gossip.ended");
+                    return Ended::Failed;
+                }
+                Ok(()) = live.changed() => self.live.read(&live.borrow_and_update(), &self.roster),
+                Ok(()) = self.wiring.linked.changed() => {}
+                Ok(()) = self.wiring.seeds.changed() => {}
+                Ok(()) = self.state.changed() => {}
+                _ = tick.tick() => {}
+            }
+            self.publish(true);
+            self.say(handle, &mut said).await;
+            self.probe(handle);
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// Publishes a snapshot if it differs from the last one.
+    fn publish(&mut self, healthy: bool) {
+        let now = self.now();
+        let seeds = self.wiring.seeds.borrow_and_update();
+        if !seeds.foreign {
+            // Every name turned out to be this node: it starts a cluster.
+            facts::raise(&self.wiring.state, State::Up);
+        }
+        let snapshot = self.roster.observe(
+            now,
+            Inputs {
+                sightings: &self.live.sightings,
+                linked: &self.wiring.linked.borrow_and_update(),
+                seeds: &seeds,
+                state: *self.state.borrow_and_update(),
+                healthy,
+            },
+        );
+        self.snapshots.send_if_modified(|last| {
+            if **last == snapshot {
+                return false;
+            }
+            log_changes(last, &snapshot);
+            *last = Arc::new(snapshot);
+            true
+        });
+    }
+
+    /// Gossips what has changed of this node.
+    async fn say(&self, handle: &ChitchatHandle, said: &mut Facts) {
+        let facts = &self.roster.me().facts;
+        if facts == said {
+            return;
+        }
+        handle
+            .with_chitchat(|chitchat| {
+                let state = chitchat.self_node_state();
+                // A value that stays the same isn't sent again.
+                state.set(facts::LINKS, facts.links_text());
+                state.set(facts::STATE, facts.state_text());
+            })
+            .await;
+        if facts.state == State::Leaving && said.state != State::Leaving {
+            let snapshot = self.snapshots.borrow().clone();
+            let peers = snapshot.members.iter().filter(|member| member.id != snapshot.me);
+            for peer in peers.take(FAREWELLS_MAX) {
+                // Fails only if chitchat has ended.
+                let _ = handle.gossip(peer.address);
+            }
+        }
+        *said = facts.clone();
+    }
+
+    /// Gossips with seeds and lost members, which chitchat doesn't know of.
+    fn probe(&mut self, handle: &ChitchatHandle) {
+        let now = self.now();
+        let snapshot = self.snapshots.borrow().clone();
+        let interval_ms = match snapshot.members.len() {
+            1 => self.wiring.config.detector.gossip_interval.as_millis() as u64,
+            _ => PROBE_INTERVAL_MS,
+        };
+        for address in self.probe.due(now, interval_ms, &snapshot) {
+            // Fails only if chitchat has ended.
+            let _ = handle.gossip(address);
+        }
+    }
+}
+
+/// What chitchat calls live, read once a change.
+#[derive(Default)]
+struct Live {
+    sightings: Vec<Sighting>,
+    /// Version that a member's facts were read at; `None` if they couldn't be read.
+    known: BTreeMap<ChitchatId, (u64, Option<Sighting>)>,
+}
+
+impl Live {
+    fn read(&mut self, states: &BTreeMap<ChitchatId, NodeState>, roster: &Roster) {
+        self.known.retain(|id, _| states.contains_key(id));
+        for (id, state) in states {
+            let version = state.max_version();
+            let known = self.known.get(id);
+            if known.is_some_and(|(read_at, _)| *read_at == version) {
+                continue;
+            }
+            let sighting = read_sighting(id, state);
+            let is_new = known.is_none_or(|(_, before)| before.is_none());
+            if let Some(stranger) =
+                sighting.as_ref().filter(|s| is_new && !roster.is_kin(&s.member))
+            {
+                let (facts, mine) = (&stranger.member.facts, &roster.me().facts);
+                tracing::warn!(
+                    peer = %stranger.member.id, slots = facts.slots, copies = facts.copies,
+                    expected_slots = mine.slots, expected_copies = mine.copies, "member.refused"
+                );
+            }
+            self.known.insert(id.clone(), (version, sighting));
+        }
+        self.sightings = self.known.values().filter_map(|(_, s)| s.clone()).collect();
+    }
+}
+
+fn read_sighting(id: &ChitchatId, state: &NodeState) -> Option<Sighting> {
+    let facts = match Facts::read(|key| state.get(key)) {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::debug!(peer = %id.node_id, %error, "member.unreadable");
+            return None;
+        }
+    };
+    let name = id.node_id.parse().ok()?;
+    let member = LiveMember {
+        id: NodeId { name, incarnation: facts.incarnation },
+        address: id.gossip_advertise_addr,
+        facts,
+    };
+    Some(Sighting { generation: id.generation_id, member: Arc::new(member) })
+}
+
+/// Whose turn it is to be probed.
+#[derive(Default)]
+struct Probe {
+    due_at: Millis,
+    turn: usize,
+}
+
+impl Probe {
+    fn due(
+        &mut self,
+        now: Millis,
+        interval_ms: u64,
+        snapshot: &Snapshot,
+    ) -> Vec<std::net::SocketAddr> {
+        let unknown = snapshot.targets.iter().filter(|target| target.id.is_none());
+        let addresses: Vec<_> = unknown.map(|target| target.address).collect();
+        if now < self.due_at || addresses.is_empty() {
+            return Vec::new();
+        }
+        self.due_at = now + interval_ms;
+        self.turn = self.turn.wrapping_add(PROBES_MAX);
+        let from = self.turn % addresses.len();
+        addresses.iter().cycle().skip(from).take(PROBES_MAX.min(addresses.len())).copied().collect()
+    }
+}
+
+fn log_changes(before: &Snapshot, after: &Snapshot) {
+    let is_in =
+        |snapshot: &Snapshot, member: &LiveMember| snapshot.member(member.id.incarnation).is_some();
+    for member in after.members.iter().filter(|member| !is_in(before, member)) {
+        tracing::info!(peer = %member.id, address = %member.address, "member.found");
+    }
+    for member in before.members.iter().filter(|member| !is_in(after, member)) {
+        tracing::info!(peer = %member.id, address = %member.address, "member.lost");
+    }
+    if before.view != after.view {
+        let names: Vec<&str> = after.view.members().iter().map(|m| m.id.name.as_str()).collect();
+        tracing::info!(hash = format_args!("{:016x}", after.view.hash()), ?names, "view.changed");
+    }
+    if !before.stalled && after.stalled {
+        tracing::warn!("node.stalled");
+    }
+}

@@ -1,0 +1,103 @@
+//! What membership sees at one moment, for the node, the links, the API and the cores.
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::facts::{Facts, State};
+use crate::ownership::view::{Member, View};
+use crate::protocol::ids::{Incarnation, NodeId, NodeName};
+
+/// A live node of this cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LiveMember {
+    /// Who it is.
+    pub id: NodeId,
+    /// Where peers reach it.
+    pub address: SocketAddr,
+    /// What it says of itself.
+    pub facts: Facts,
+}
+
+impl LiveMember {
+    /// As a part of a view.
+    pub fn member(&self) -> Member {
+        Member { id: self.id.clone(), weight: self.facts.weight }
+    }
+}
+
+/// An address to have a link to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Target {
+    /// Where.
+    pub address: SocketAddr,
+    /// Who is there, by gossip; unknown for seeds, and for members that were lost.
+    pub id: Option<NodeId>,
+}
+
+/// What membership sees at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// This node.
+    pub me: NodeId,
+    /// Every live member, this node included, by name; one incarnation a name.
+    pub members: Vec<Arc<LiveMember>>,
+    /// Who counts for the placement.
+    pub view: View,
+    /// Whom to have links with: live members but this node, seeds, members lost of late.
+    pub targets: Vec<Target>,
+    /// For each live member without a direct link: the linked peers that list it as linked, in
+    /// order of their names.
+    pub relays: BTreeMap<Incarnation, Vec<Incarnation>>,
+    /// Addresses behind the configured seeds, but for this node's own.
+    pub seeds: Vec<SocketAddr>,
+    /// Whether there is a seed that isn't this node itself.
+    pub seeded: bool,
+    /// Whether there is a working link to a peer.
+    pub linked: bool,
+    /// This node's own ticks came late: what it sees may be long past, and no death is believed.
+    pub stalled: bool,
+    /// Gossip runs; if not, this is what was seen last, and the node isn't ready.
+    pub healthy: bool,
+}
+
+impl Snapshot {
+    /// What this node says of itself.
+    pub fn me(&self) -> Option<&LiveMember> {
+        self.member(self.me.incarnation)
+    }
+
+    /// A live member.
+    pub fn member(&self, node: Incarnation) -> Option<&LiveMember> {
+        self.members.iter().find(|member| member.id.incarnation == node).map(AsRef::as_ref)
+    }
+
+    /// Members that want to enter the view, this node included if it does.
+    pub fn joining(&self) -> impl Iterator<Item = &LiveMember> {
+        self.in_state(State::Joining)
+    }
+
+    /// Members that announced that they leave, this node included if it does.
+    pub fn leaving(&self) -> impl Iterator<Item = &LiveMember> {
+        self.in_state(State::Leaving)
+    }
+
+    /// Other members outside the view that don't join either: leaving, not eligible, or waiting
+    /// to come back.
+    pub fn outside(&self) -> impl Iterator<Item = &LiveMember> {
+        let members = self.members.iter().map(AsRef::as_ref);
+        members.filter(|member: &&LiveMember| {
+            let apart = member.id != self.me && member.facts.state != State::Joining;
+            apart && !self.view.contains(member.id.incarnation)
+        })
+    }
+
+    /// The names of the leaving.
+    pub fn leaving_names(&self) -> Vec<NodeName> {
+        self.leaving().map(|member| member.id.name.clone()).collect()
+    }
+
+    fn in_state(&self, state: State) -> impl Iterator<Item = &LiveMember> {
+        let members = self.members.iter().map(AsRef::as_ref);
+        members.filter(move |member: &&LiveMember| member.facts.state == state)
+    }
+}

@@ -1,0 +1,277 @@
+//! The audience of one slot: which gateways want which channel, and who is present there. Soft
+//! state of the owner, told by the gateways and told again to each new owner.
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::holding::update_position;
+use crate::protocol::channel::Channel;
+use crate::protocol::ids::{ClientId, Incarnation, Position};
+use crate::protocol::message::ClientInfo;
+use crate::protocol::peer::ChannelInterest;
+
+/// Clients that a channel's presence holds at most; further ones are subscribed, but not shown.
+pub const PRESENT_MAX: usize = 20_000;
+
+/// A list of gateways.
+pub type Gateways = SmallVec<[Incarnation; 4]>;
+
+/// One channel's audience.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ChannelAudience {
+    /// Gateways with subscribers, in the order of their incarnations.
+    pub gateways: Gateways,
+    /// Whether subscribers are told of others.
+    pub join_leave: bool,
+    present: BTreeMap<ClientId, (Incarnation, ClientInfo)>,
+}
+
+/// Somebody came or left: whom to tell.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Change {
+    /// The channel.
+    pub channel: Channel,
+    /// The gateways to tell.
+    pub gateways: Gateways,
+    /// Who.
+    pub info: ClientInfo,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Audience {
+    channels: BTreeMap<Channel, ChannelAudience>,
+}
+
+impl Audience {
+    /// The gateways that want a channel.
+    pub fn gateways(&self, channel: &Channel) -> &[Incarnation] {
+        self.channels.get(channel).map_or(&[], |audience| &audience.gateways)
+    }
+
+    /// Whether anybody wants the channel.
+    pub fn wants(&self, channel: &Channel) -> bool {
+        !self.gateways(channel).is_empty()
+    }
+
+    /// Adds a gateway to a channel, and a client to its presence. Returns whom to tell of the
+    /// client, if it is new and the channel announces.
+    pub fn subscribe(
+        &mut self,
+        gateway: Incarnation,
+        channel: &Channel,
+        join_leave: bool,
+        info: Option<ClientInfo>,
+    ) -> Option<Change> {
+        let audience = self.channels.entry(channel.clone()).or_default();
+        audience.join_leave = join_leave;
+        if let Err(at) = audience.gateways.binary_search(&gateway) {
+            audience.gateways.insert(at, gateway);
+        }
+        let info = info?;
+        if audience.present.len() >= PRESENT_MAX && !audience.present.contains_key(&info.client) {
+            return None;
+        }
+        let known = audience.present.insert(info.client, (gateway, info.clone())).is_some();
+        (join_leave && !known).then(|| audience.change(channel, info))
+    }
+
+    /// Removes a client from a channel's presence, and with `detach` its gateway from the channel.
+    /// Returns whom to tell.
+    pub fn unsubscribe(
+        &mut self,
+        gateway: Incarnation,
+        channel: &Channel,
+        client: ClientId,
+        detach: bool,
+    ) -> Option<Change> {
+        let audience = self.channels.get_mut(channel)?;
+        let present = audience.present.get(&client).is_some_and(|(at, _)| *at == gateway);
+        let gone = if present { audience.present.remove(&client) } else { None };
+        if detach {
+            audience.gateways.retain(|g| *g != gateway);
+        }
+        let change = gone.filter(|_| audience.join_leave);
+        let change = change.map(|(_, info)| audience.change(channel, info));
+        if audience.gateways.is_empty() {
+            self.channels.remove(channel);
+        }
+        change
+    }
+
+    /// Replaces all that a gateway told before. Returns whom to tell of who came and who left.
+    pub fn replace(
+        &mut self,
+        gateway: Incarnation,
+        interest: Vec<ChannelInterest>,
+    ) -> (Vec<Change>, Vec<Change>) {
+        let mut came = Vec::new();
+        let kept: BTreeMap<Channel, Vec<ClientId>> = interest
+            .iter()
+            .map(|c| (c.channel.clone(), c.present.iter().map(|info| info.client).collect()))
+            .collect();
+        let left = self.retain(gateway, |channel, client| {
+            kept.get(channel).map(|clients| client.is_none_or(|c| clients.contains(&c)))
+        });
+        for ChannelInterest { channel, options, present, .. } in interest {
+            came.extend(self.subscribe(gateway, &channel, options.join_leave, None));
+            for info in present {
+                came.extend(self.subscribe(gateway, &channel, options.join_leave, Some(info)));
+            }
+        }
+        (came, left)
+    }
+
+    /// Forgets a gateway. Returns whom to tell of who left.
+    pub fn forget(&mut self, gateway: Incarnation) -> Vec<Change> {
+        self.retain(gateway, |_, _| None)
+    }
+
+    /// Keeps of a gateway only what `keep` says: `None` = not the channel, else for each client.
+    fn retain(
+        &mut self,
+        gateway: Incarnation,
+        keep: impl Fn(&Channel, Option<ClientId>) -> Option<bool>,
+    ) -> Vec<Change> {
+        let mut left = Vec::new();
+        self.channels.retain(|channel, audience| {
+            if keep(channel, None).is_none() {
+                audience.gateways.retain(|g| *g != gateway);
+            }
+            let gone: Vec<ClientId> = audience
+                .present
+                .iter()
+                .filter(|(client, (at, _))| {
+                    *at == gateway && !keep(channel, Some(**client)).unwrap_or(false)
+                })
+                .map(|(client, _)| *client)
+                .collect();
+            for client in gone {
+                if let Some((_, info)) = audience.present.remove(&client)
+                    && audience.join_leave
+                {
+                    left.push(audience.change(channel, info));
+                }
+            }
+            !audience.gateways.is_empty()
+        });
+        left
+    }
+
+    /// Who is present in a channel.
+    pub fn present(&self, channel: &Channel) -> impl Iterator<Item = &ClientInfo> {
+        let present = self.channels.get(channel).map(|audience| &audience.present);
+        present.into_iter().flatten().map(|(_, (_, info))| info)
+    }
+
+    /// Fingerprint of a gateway's interest; equal to [`interest_digest`] of what the gateway has.
+    pub fn digest(&self, gateway: Incarnation) -> u64 {
+        let channels = self.channels.iter().filter(|(_, a)| a.gateways.contains(&gateway));
+        interest_digest(channels.map(|(channel, audience)| {
+            let here = audience.present.iter().filter(|(_, (at, _))| *at == gateway);
+            (channel, here.map(|(client, _)| *client).collect())
+        }))
+    }
+
+    /// The channels that a gateway wants.
+    pub fn channels_of(&self, gateway: Incarnation) -> impl Iterator<Item = &Channel> {
+        let wanted = self.channels.iter().filter(move |(_, a)| a.gateways.contains(&gateway));
+        wanted.map(|(channel, _)| channel)
+    }
+}
+
+impl ChannelAudience {
+    fn change(&self, channel: &Channel, info: ClientInfo) -> Change {
+        Change { channel: channel.clone(), gateways: self.gateways.clone(), info }
+    }
+}
+
+/// Fingerprint of channels, in their order, with the clients present in each, in theirs.
+pub fn interest_digest<'a>(channels: impl Iterator<Item = (&'a Channel, Vec<ClientId>)>) -> u64 {
+    let mut hash = Xxh3::new();
+    for (channel, present) in channels {
+        hash.update(channel.as_str().as_bytes());
+        hash.update(&[0]);
+        for client in present {
+            hash.update(&client.0.to_le_bytes());
+        }
+    }
+    hash.digest()
+}
+
+/// Fingerprint of where streams stand, in the order of their channels.
+pub fn tops_digest<'a>(tops: impl Iterator<Item = (&'a Channel, Position)>) -> u64 {
+    let mut hash = Xxh3::new();
+    for (channel, position) in tops {
+        hash.update(channel.as_str().as_bytes());
+        update_position(&mut hash, position);
+    }
+    hash.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::channel::ChannelOptions;
+
+    const LEFT: Incarnation = Incarnation(1);
+    const RIGHT: Incarnation = Incarnation(2);
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name).expect("a name")
+    }
+
+    fn info(client: u128) -> ClientInfo {
+        let (conn_info, chan_info) = (Bytes::new(), Bytes::new());
+        ClientInfo { user: "u".into(), client: ClientId(client), conn_info, chan_info }
+    }
+
+    fn interest(name: &str, present: &[u128]) -> ChannelInterest {
+        ChannelInterest {
+            channel: channel(name),
+            options: ChannelOptions { join_leave: true, ..ChannelOptions::default() },
+            position: None,
+            present: present.iter().map(|c| info(*c)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_client_is_announced_once() {
+        let mut audience = Audience::default();
+        let room = channel("room");
+        assert!(audience.subscribe(LEFT, &room, true, Some(info(7))).is_some());
+        assert_eq!(audience.subscribe(LEFT, &room, true, Some(info(7))), None);
+        let left = audience.unsubscribe(LEFT, &room, ClientId(7), false);
+        assert_eq!(left.map(|c| c.info), Some(info(7)));
+        assert_eq!(audience.unsubscribe(LEFT, &room, ClientId(7), true), None);
+        assert_eq!(audience, Audience::default());
+    }
+
+    #[test]
+    fn what_a_gateway_tells_anew_replaces_what_it_told() {
+        let mut audience = Audience::default();
+        audience.replace(RIGHT, vec![interest("a", &[9])]);
+        audience.replace(LEFT, vec![interest("a", &[1, 2]), interest("b", &[])]);
+        let (came, left) = audience.replace(LEFT, vec![interest("a", &[2, 3])]);
+        assert_eq!(came.iter().map(|c| c.info.client.0).collect::<Vec<_>>(), [3]);
+        assert_eq!(left.iter().map(|c| c.info.client.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(audience.gateways(&channel("a")), [LEFT, RIGHT]);
+        assert!(!audience.wants(&channel("b")));
+        assert_eq!(audience.forget(RIGHT).len(), 1);
+        assert_eq!(audience.gateways(&channel("a")), [LEFT]);
+    }
+
+    #[test]
+    fn both_sides_compute_one_digest() {
+        let mut audience = Audience::default();
+        audience.replace(RIGHT, vec![interest("a", &[9])]);
+        audience.replace(LEFT, vec![interest("a", &[2, 1]), interest("b", &[])]);
+        let (a, b) = (channel("a"), channel("b"));
+        let here = [(&a, vec![ClientId(1), ClientId(2)]), (&b, vec![])];
+        assert_eq!(audience.digest(LEFT), interest_digest(here.into_iter()));
+        assert_ne!(audience.digest(LEFT), audience.digest(RIGHT));
+    }
+}

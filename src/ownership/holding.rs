@@ -1,0 +1,248 @@
+//! What a node holds of one slot, as its owner, as a learner or left over from an earlier
+//! ownership: the streams, and which operations were applied. Used by the slot table.
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::stream::{Entry, Merged, Stream};
+use crate::protocol::channel::Channel;
+use crate::protocol::ids::{Incarnation, Position, Slot, StreamEpoch};
+use crate::protocol::message::OperationId;
+use crate::protocol::peer::{SlotCopy, StreamCopy};
+use crate::protocol::time::Millis;
+
+/// Gateways whose last operation number is remembered, a slot. Above it the numbers of gateways
+/// that left the cluster are forgotten first.
+pub const GATEWAYS_MAX: usize = 1_024;
+/// Payload bytes that one part of a copy carries, so that copies interleave with other traffic.
+pub const COPY_BYTES: usize = 256 * 1024;
+/// Bytes of one entry in a copy beside its payload, for the count above.
+const ENTRY_BYTES: usize = 96;
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Holding {
+    /// The slot's streams.
+    pub streams: BTreeMap<Channel, Stream>,
+    applied: BTreeMap<Incarnation, u64>,
+    /// Publications of a lesser line that have no name on the greater one yet.
+    orphans: Vec<(Channel, Entry)>,
+}
+
+impl Holding {
+    /// The highest number applied of a gateway's operations; 0 = none.
+    pub fn applied(&self, gateway: Incarnation) -> u64 {
+        self.applied.get(&gateway).copied().unwrap_or(0)
+    }
+
+    /// Notes that an operation was applied.
+    pub fn apply(&mut self, operation: OperationId) {
+        let last = self.applied.entry(operation.gateway).or_insert(0);
+        *last = operation.number.max(*last);
+    }
+
+    /// Forgets the numbers of gateways that are not `live`, if there are too many.
+    pub fn forget_gateways(&mut self, live: impl Fn(Incarnation) -> bool) {
+        if self.applied.len() > GATEWAYS_MAX {
+            self.applied.retain(|gateway, _| live(*gateway));
+        }
+    }
+
+    /// Whether there is nothing worth a copy.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.applied.is_empty()
+    }
+
+    /// Equal for equal content, on every node.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for (channel, stream) in &self.streams {
+            hash.update(channel.as_str().as_bytes());
+            update_position(&mut hash, stream.position());
+        }
+        for (gateway, number) in &self.applied {
+            hash.update(&gateway.0.to_le_bytes());
+            hash.update(&number.to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    /// Where each stream stands.
+    pub fn tops(&self) -> Vec<(Channel, Position)> {
+        self.streams.iter().map(|(channel, s)| (channel.clone(), s.position())).collect()
+    }
+
+    /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
+    pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
+        let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
+        let applied = self.applied.iter().map(|(gateway, number)| (*gateway, *number)).collect();
+        let mut parts = vec![SlotCopy { slot, applied, streams: Vec::new() }];
+        let mut bytes = 0;
+        for (channel, stream) in &self.streams {
+            let after = match have.get(channel) {
+                Some(position) if *position == stream.position() => continue,
+                Some(position) if stream.knows(Some(*position)) => position.offset,
+                _ => 0,
+            };
+            for copy in split(stream.copy(channel, after, now)) {
+                let size = size_of(&copy);
+                if bytes > 0 && bytes + size > COPY_BYTES {
+                    parts.push(SlotCopy { slot, applied: Vec::new(), streams: Vec::new() });
+                    bytes = 0;
+                }
+                bytes += size;
+                let last = parts.len() - 1;
+                parts[last].streams.push(copy);
+            }
+        }
+        parts
+    }
+
+    /// Adds what a copy has and this holding lacks. False if a part was missing before it.
+    pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
+        let mut whole = true;
+        for stream in copy.streams {
+            let channel = stream.channel.clone();
+            match self.streams.get_mut(&channel) {
+                Some(ours) => match ours.merge(stream, now) {
+                    Merged::Same | Merged::Extended => {}
+                    Merged::Hole => whole = false,
+                    Merged::Forked(lost) => {
+                        self.orphans.extend(lost.into_iter().map(|e| (channel.clone(), e)));
+                    }
+                },
+                None => match Stream::from_copy(stream, now) {
+                    Some(stream) => drop(self.streams.insert(channel, stream)),
+                    None => whole = false,
+                },
+            }
+        }
+        for (gateway, number) in copy.applied {
+            self.apply(OperationId { gateway, number });
+        }
+        whole
+    }
+
+    /// Publications that the owner must append anew after a merge of lines that had parted.
+    pub fn take_orphans(&mut self) -> Vec<(Channel, Entry)> {
+        std::mem::take(&mut self.orphans)
+    }
+
+    /// Drops what has expired; `followed` streams stay.
+    pub fn expire(&mut self, now: Millis, followed: impl Fn(&Channel) -> bool) {
+        self.streams.retain(|channel, stream| {
+            if followed(channel) {
+                stream.touch(now);
+            }
+            stream.expire(now)
+        });
+    }
+
+    /// The stream of a channel, made with `epoch` if there is none.
+    pub fn stream(
+        &mut self,
+        channel: &Channel,
+        options: crate::protocol::channel::ChannelOptions,
+        epoch: impl FnOnce() -> StreamEpoch,
+        now: Millis,
+    ) -> &mut Stream {
+        self.streams.entry(channel.clone()).or_insert_with(|| Stream::new(options, epoch(), now))
+    }
+}
+
+/// Adds a position to a fingerprint.
+pub(crate) fn update_position(hash: &mut Xxh3, position: Position) {
+    hash.update(&position.epoch.epoch.term.to_le_bytes());
+    hash.update(&position.epoch.epoch.owner.0.to_le_bytes());
+    hash.update(&position.epoch.index.to_le_bytes());
+    hash.update(&position.offset.to_le_bytes());
+}
+
+fn size_of(copy: &StreamCopy) -> usize {
+    let entries = copy.entries.iter().map(|e| e.publication.message.data.len() + ENTRY_BYTES);
+    entries.sum::<usize>() + copy.channel.as_str().len() + copy.lineage.len() * ENTRY_BYTES
+}
+
+/// Cuts a stream's copy into pieces of about [`COPY_BYTES`], each of which continues the one before.
+fn split(mut copy: StreamCopy) -> Vec<StreamCopy> {
+    let mut pieces = Vec::new();
+    while size_of(&copy) > COPY_BYTES && copy.entries.len() > 1 {
+        let mut bytes = 0;
+        let fits = copy.entries.iter().take_while(|entry| {
+            bytes += entry.publication.message.data.len() + ENTRY_BYTES;
+            bytes <= COPY_BYTES
+        });
+        let cut = fits.count().clamp(1, copy.entries.len() - 1);
+        let rest = copy.entries.split_off(cut);
+        let top = copy.entries.last().map_or(copy.after, |entry| entry.publication.offset);
+        // A piece knows only the epochs that its own publications have reached.
+        let lineage = copy.lineage.iter().filter(|turn| turn.first <= top.max(1)).copied();
+        let piece = StreamCopy { lineage: lineage.collect(), top, ..copy.clone() };
+        pieces.push(piece);
+        (copy.after, copy.entries) = (top, rest);
+    }
+    pieces.push(copy);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::channel::ChannelOptions;
+    use crate::protocol::ids::Epoch;
+    use crate::protocol::message::Message;
+
+    const NOW: Millis = Millis(5);
+    const OPTIONS: ChannelOptions = ChannelOptions {
+        history_size: 10_000,
+        history_ttl_ms: 60_000,
+        presence: false,
+        join_leave: false,
+    };
+
+    fn holding(publications: u64, bytes: usize) -> Holding {
+        let mut holding = Holding::default();
+        let channel = Channel::parse("big").expect("a name");
+        for number in 1..=publications {
+            let epoch = Epoch { term: 1 + number / 700, owner: Incarnation(1) };
+            let operation = OperationId { gateway: Incarnation(2), number };
+            let begin = || StreamEpoch { epoch, index: 0 };
+            let message = Message { data: Bytes::from(vec![b'x'; bytes]), ..Message::default() };
+            let stream = holding.stream(&channel, OPTIONS, begin, NOW);
+            stream.append(epoch, number, OPTIONS, operation, Arc::new(message), NOW);
+            holding.apply(operation);
+        }
+        holding
+    }
+
+    #[test]
+    fn copies_in_parts_make_an_equal_holding() {
+        let ours = holding(2_000, 1_000);
+        let parts = ours.copies(Slot(1), &[], NOW);
+        assert!(parts.len() > 5, "{} parts", parts.len());
+        let mut theirs = Holding::default();
+        for part in parts {
+            assert!(theirs.merge(part, NOW));
+        }
+        assert_eq!(theirs, ours);
+        assert_eq!(theirs.digest(), ours.digest());
+    }
+
+    #[test]
+    fn only_what_is_lacking_is_copied() {
+        let ours = holding(100, 10);
+        let mut theirs = holding(90, 10);
+        let parts = ours.copies(Slot(1), &theirs.tops(), NOW);
+        let copied: usize = parts.iter().flat_map(|p| &p.streams).map(|s| s.entries.len()).sum();
+        assert_eq!(copied, 10);
+        for part in parts {
+            assert!(theirs.merge(part, NOW));
+        }
+        assert_eq!(theirs, ours);
+        assert!(ours.copies(Slot(1), &theirs.tops(), NOW)[0].streams.is_empty());
+    }
+}

@@ -1,0 +1,323 @@
+//! `Ownership`: all that a node is to slots. Frames for owners, claimants and holders come in here;
+//! what is to be sent goes into [`Out`]. Called by the delivery core, which also answers for this
+//! node's own interest.
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::audience::{Audience, Change};
+use super::claim::Claim;
+use super::holding::Holding;
+use super::learner::{Learner, Learning};
+use super::out::{Out, World};
+use super::parked::Parked;
+use super::table::{Role, SlotTable};
+use crate::protocol::ids::{Epoch, Incarnation, Slot};
+use crate::protocol::peer::{Lane, Outcome, PeerFrame};
+use crate::protocol::time::Millis;
+
+/// How long a slot that was won while a holder was missing gives temporary answers to positions
+/// that it doesn't know, and how long a node that vanished counts as such a holder.
+pub const INCOMPLETE_MS: u64 = 5_000;
+/// Holdings looked at for expired publications in one tick.
+const EXPIRED_PER_TICK: usize = 64;
+
+/// What keeps a slot from being claimed for a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    pub(super) until: Millis,
+    pub(super) step_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ownership {
+    pub(super) me: Incarnation,
+    pub(super) table: SlotTable,
+    pub(super) holdings: BTreeMap<Slot, Holding>,
+    pub(super) audiences: BTreeMap<Slot, Audience>,
+    pub(super) claims: BTreeMap<u64, Claim>,
+    pub(super) claims_begun: u64,
+    pub(super) counts: Counts,
+    pub(super) backoffs: BTreeMap<Slot, Backoff>,
+    pub(super) parked: Parked,
+    pub(super) learners: BTreeMap<Incarnation, Learner>,
+    pub(super) learning: Learning,
+    pub(super) departed: BTreeMap<Incarnation, Millis>,
+    pub(super) world: World,
+    pub(super) random: StdRng,
+    expire_from: Slot,
+}
+
+/// What became of claims.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Slots won.
+    pub won: u64,
+    /// Slots lost to a higher promise.
+    pub rejected: u64,
+    /// Slots won while a live node was silent.
+    pub incomplete: u64,
+}
+
+/// Whether a request can be served here.
+pub(super) enum Gate {
+    /// Now.
+    Serve,
+    /// Soon.
+    Park,
+    /// At this node, as far as this one knows.
+    Elsewhere(Option<Incarnation>),
+}
+
+impl Ownership {
+    /// The ownership of a node that has just started. `seed` is the source of its jitter.
+    pub fn new(me: Incarnation, slots: u16, seed: u64) -> Self {
+        Self {
+            me,
+            table: SlotTable::new(me, slots),
+            holdings: BTreeMap::new(),
+            audiences: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            claims_begun: 0,
+            counts: Counts::default(),
+            backoffs: BTreeMap::new(),
+            parked: Parked::default(),
+            learners: BTreeMap::new(),
+            learning: Learning::default(),
+            departed: BTreeMap::new(),
+            world: World::default(),
+            random: StdRng::seed_from_u64(seed),
+            expire_from: Slot(0),
+        }
+    }
+
+    /// Takes a new world: forgets who died, claims what belongs here now, teaches who joins.
+    pub fn set_world(&mut self, world: World, now: Millis, out: &mut Out) {
+        let gone = self.world.live.iter().filter(|node| !world.lives(**node));
+        for node in gone.copied().collect::<Vec<_>>() {
+            self.departed.insert(node, now);
+            self.forget_gateway(node, out);
+        }
+        self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
+        self.world = world;
+        self.drop_departed_from_claims(now, out);
+        self.claim_due_slots(now, out);
+        self.plan_learners(now, out);
+        self.check_caught_up(out);
+        for slot in self.parked.slots() {
+            if !matches!(self.table.role(slot), Role::Claiming(_)) {
+                self.replay(slot, now, out);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Millis, out: &mut Out) {
+        self.parked.expire(now);
+        self.check_silent_claims(now, out);
+        self.claim_due_slots(now, out);
+        self.check_learners(now, out);
+        self.expire_some(now);
+    }
+
+    /// Takes a frame for an owner, claimant or holder. Gives back a frame that isn't.
+    pub fn handle(
+        &mut self,
+        from: Incarnation,
+        frame: PeerFrame,
+        now: Millis,
+        out: &mut Out,
+    ) -> Option<PeerFrame> {
+        match frame {
+            PeerFrame::Operation(_)
+            | PeerFrame::Fanout { .. }
+            | PeerFrame::Ask { .. }
+            | PeerFrame::Unsubscribe { .. }
+            | PeerFrame::Digest { .. }
+            | PeerFrame::Interest(_) => self.handle_request(from, frame, now, out),
+            PeerFrame::Promise { claim, rejected, digests, interest, live, last } => {
+                let answer =
+                    super::claim::PromiseAnswer { rejected, digests, interest, live, last };
+                self.handle_promise(from, claim, answer, now, out);
+            }
+            PeerFrame::Pull { claim, slots } => self.handle_pull(from, claim, &slots, now, out),
+            PeerFrame::Pulled { claim, copies, last } => {
+                self.handle_pulled(from, claim, copies, last, now, out);
+            }
+            PeerFrame::Copy { number, copies } => self.handle_copy(from, number, copies, now, out),
+            PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
+            PeerFrame::Covered => self.handle_covered(from, out),
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// The highest epoch promised for a slot.
+    pub fn promised(&self, slot: Slot) -> Epoch {
+        self.table.promised(slot)
+    }
+
+    /// Whether this node owns a slot.
+    pub fn owns(&self, slot: Slot) -> bool {
+        self.table.owns(slot)
+    }
+
+    /// What this node holds of a slot.
+    pub fn holding(&self, slot: Slot) -> Option<&Holding> {
+        self.holdings.get(&slot)
+    }
+
+    /// The world as last told.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Slots owned, and slots being claimed.
+    pub fn roles(&self) -> (u32, u32) {
+        self.table.all().fold((0, 0), |(owned, claiming), slot| match self.table.role(slot) {
+            Role::Idle => (owned, claiming),
+            Role::Claiming(_) => (owned, claiming + 1),
+            Role::Owner { .. } => (owned + 1, claiming),
+        })
+    }
+
+    /// Streams held, and frames parked.
+    pub fn sizes(&self) -> (u64, u64) {
+        let streams = self.holdings.values().map(|holding| holding.streams.len() as u64);
+        (streams.sum(), self.parked.len() as u64)
+    }
+
+    /// Claims begun, and what became of them.
+    pub fn counts(&self) -> (u64, Counts) {
+        (self.claims_begun, self.counts)
+    }
+
+    /// Whether a request for a slot can be served here; `epoch` is the highest that its sender
+    /// promised, and ends an ownership that the sender knows to be over.
+    pub(super) fn gate(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Gate {
+        if epoch > self.table.promised(slot) {
+            self.promise_to(slot, epoch, now);
+        }
+        let home = self.world.placement.owner(slot);
+        match self.table.role(slot) {
+            Role::Owner { .. } if self.world.serving => Gate::Serve,
+            Role::Owner { .. } | Role::Claiming(_) => Gate::Park,
+            Role::Idle if home == Some(self.me) && self.table.contains(slot) => Gate::Park,
+            Role::Idle => Gate::Elsewhere(home),
+        }
+    }
+
+    /// Promises a slot to another node, and ends this node's role in it.
+    pub(super) fn promise_to(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Option<Epoch> {
+        match self.table.promise(slot, epoch) {
+            super::table::Promised::Refused(higher) => Some(higher),
+            super::table::Promised::Given { was } => {
+                if epoch.owner == self.me {
+                    return None;
+                }
+                self.audiences.remove(&slot);
+                match was {
+                    Role::Owner { won, .. } if now.since(won) < 10_000 => self.back_off(slot, now),
+                    Role::Claiming(claim) => {
+                        self.leave_claim(claim, slot);
+                        self.back_off(slot, now);
+                    }
+                    _ => {}
+                }
+                None
+            }
+        }
+    }
+
+    /// Keeps a slot from being claimed for 0.2 to 10 s, doubling, with jitter.
+    pub(super) fn back_off(&mut self, slot: Slot, now: Millis) {
+        let step = self.backoffs.get(&slot).map_or(200, |last| (last.step_ms * 2).min(10_000));
+        let jitter = self.random.random_range(0..=step / 2);
+        self.backoffs.insert(slot, Backoff { until: now + step / 2 + jitter, step_ms: step });
+    }
+
+    /// Keeps a frame until the slot is served here, or bounces it.
+    pub(super) fn park(
+        &mut self,
+        slot: Slot,
+        from: Incarnation,
+        frame: PeerFrame,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        if let Err(frame) = self.parked.try_push(slot, from, frame, now) {
+            self.bounce(from, frame, None, out);
+        }
+    }
+
+    /// Tells a sender that it must look elsewhere, or try again.
+    pub(super) fn bounce(
+        &self,
+        from: Incarnation,
+        frame: PeerFrame,
+        owner: Option<Incarnation>,
+        out: &mut Out,
+    ) {
+        match frame {
+            PeerFrame::Operation(operation) => {
+                let (slot, number) = (operation.slot, operation.number);
+                let outcome = Outcome::NotOwner(owner);
+                out.send(from, Lane::Data, PeerFrame::Result { slot, number, outcome });
+            }
+            PeerFrame::Ask { number, .. } => {
+                out.send(from, Lane::Data, PeerFrame::NotOwner { number, owner });
+            }
+            // The rest is repaired by digests, or was sent at most once.
+            _ => {}
+        }
+    }
+
+    /// Handles what has waited for a slot, in order.
+    pub(super) fn replay(&mut self, slot: Slot, now: Millis, out: &mut Out) {
+        for waiting in self.parked.take(slot) {
+            self.handle_request(waiting.from, waiting.frame, now, out);
+        }
+    }
+
+    /// Tells gateways who came or left.
+    pub(super) fn announce(&self, slot: Slot, change: Change, here: bool, out: &mut Out) {
+        let Change { channel, gateways, info } = change;
+        out.send_all(&gateways, Lane::Data, PeerFrame::Presence { slot, channel, info, here });
+    }
+
+    fn forget_gateway(&mut self, gateway: Incarnation, out: &mut Out) {
+        let mut left = Vec::new();
+        for (slot, audience) in &mut self.audiences {
+            left.extend(audience.forget(gateway).into_iter().map(|change| (*slot, change)));
+        }
+        for (slot, change) in left {
+            self.announce(slot, change, false, out);
+        }
+    }
+
+    fn expire_some(&mut self, now: Millis) {
+        let world = &self.world;
+        let mut next = Slot(0);
+        let mut empty = Vec::new();
+        let mut seen = 0;
+        for (slot, holding) in self.holdings.range_mut(self.expire_from..) {
+            if seen == EXPIRED_PER_TICK {
+                next = *slot;
+                break;
+            }
+            seen += 1;
+            let audience = self.audiences.get(slot);
+            holding.expire(now, |channel| audience.is_some_and(|a| a.wants(channel)));
+            holding.forget_gateways(|gateway| world.lives(gateway));
+            if holding.is_empty() {
+                empty.push(*slot);
+            }
+        }
+        self.expire_from = next;
+        for slot in empty {
+            self.holdings.remove(&slot);
+        }
+    }
+}

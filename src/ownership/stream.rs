@@ -1,0 +1,337 @@
+//! A stream: the ordered publications of one channel or inbox, bounded by size and time, with the
+//! lineage of its epochs. Used by the slot's holding; knows nothing of nodes or requests.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::ids::{Epoch, Position, StreamEpoch};
+use crate::protocol::message::{History, Message, OperationId, Publication};
+use crate::protocol::peer::{EntryCopy, StreamCopy, Turn};
+use crate::protocol::time::Millis;
+
+/// Epochs that a lineage remembers. One comes with each change of owner, so positions stay
+/// resumable over this many changes.
+pub const LINEAGE_LEN_MAX: usize = 256;
+/// Publications that one answer carries at most, as Centrifuge servers have it.
+pub const READ_LEN_MAX: usize = 300;
+/// Publications that a stream keeps at most, whatever is configured: some 100 MB of small ones.
+pub const HISTORY_SIZE_MAX: u32 = 1_000_000;
+
+/// One publication with its identity.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// The publication under its name.
+    pub publication: Publication,
+    /// Its identity for ever.
+    pub operation: OperationId,
+    /// When it is dropped.
+    pub expires: Millis,
+}
+
+/// The answer to a position.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Resume {
+    /// All publications behind the position.
+    Continued(Vec<Publication>),
+    /// Some behind the position are gone, or there are more than an answer carries.
+    Gone,
+    /// The position's epoch isn't one of this stream's.
+    Unknown,
+}
+
+/// What became of a merge.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Merged {
+    /// Nothing new.
+    Same,
+    /// The copy's publications were appended.
+    Extended,
+    /// The copy starts behind the stream's top: nothing was taken.
+    Hole,
+    /// The two had parted: these publications of the lesser line have no name on the greater one.
+    Forked(Vec<Entry>),
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stream {
+    options: ChannelOptions,
+    lineage: Vec<Turn>,
+    entries: VecDeque<Entry>,
+    top: u64,
+    low: u64,
+    touched: Millis,
+}
+
+impl Stream {
+    /// An empty stream whose first epoch is `epoch`.
+    pub fn new(options: ChannelOptions, epoch: StreamEpoch, now: Millis) -> Self {
+        Self {
+            options,
+            lineage: vec![Turn { epoch, first: 1 }],
+            entries: VecDeque::new(),
+            top: 0,
+            low: 0,
+            touched: now,
+        }
+    }
+
+    /// Where the stream stands.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch(), offset: self.top }
+    }
+
+    /// The channel's configuration as of the last publication.
+    pub fn options(&self) -> ChannelOptions {
+        self.options
+    }
+
+    fn epoch(&self) -> StreamEpoch {
+        // A lineage is never empty: `new` and `from_copy` see to it.
+        self.lineage[self.lineage.len() - 1].epoch
+    }
+
+    /// Appends a publication under the owner's `epoch`. `index` is the owner's operation index in
+    /// the slot, used if a new epoch of the stream begins here. Returns the position that the
+    /// publication follows, and the publication.
+    pub fn append(
+        &mut self,
+        epoch: Epoch,
+        index: u64,
+        options: ChannelOptions,
+        operation: OperationId,
+        message: Arc<Message>,
+        now: Millis,
+    ) -> (Position, Publication) {
+        let follows = self.position();
+        if follows.epoch.epoch != epoch {
+            self.turn(Turn { epoch: StreamEpoch { epoch, index }, first: self.top + 1 });
+        }
+        self.options = options;
+        self.top += 1;
+        let publication = Publication { epoch: self.epoch(), offset: self.top, message };
+        let expires = now + options.history_ttl_ms;
+        self.push(Entry { publication: publication.clone(), operation, expires }, now);
+        (follows, publication)
+    }
+
+    fn turn(&mut self, turn: Turn) {
+        if self.lineage.len() == LINEAGE_LEN_MAX {
+            self.lineage.remove(0);
+        }
+        self.lineage.push(turn);
+    }
+
+    fn push(&mut self, entry: Entry, now: Millis) {
+        self.touched = now;
+        self.entries.push_back(entry);
+        let size = self.options.history_size.min(HISTORY_SIZE_MAX) as usize;
+        while self.entries.len() > size {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.low = self.low.max(entry.publication.offset);
+        }
+    }
+
+    /// Drops what has expired. False once the stream itself may be forgotten: it is empty and has
+    /// outlived its last publication by twice the time to live, so no position in it can resume.
+    pub fn expire(&mut self, now: Millis) -> bool {
+        while self.entries.front().is_some_and(|entry| entry.expires <= now) {
+            self.drop_oldest();
+        }
+        !self.entries.is_empty() || now.since(self.touched) < self.options.history_ttl_ms * 2
+    }
+
+    /// Keeps the stream while somebody follows it.
+    pub fn touch(&mut self, now: Millis) {
+        self.touched = now;
+    }
+
+    /// What follows a position, if all of it is known.
+    pub fn resume(&self, from: Position) -> Resume {
+        let Some(at) = self.lineage.iter().position(|turn| turn.epoch == from.epoch) else {
+            return Resume::Unknown;
+        };
+        // Behind the end of its epoch nothing is known of what the client saw: start at that end,
+        // so that it sees something twice rather than never.
+        let end = self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1);
+        let from = from.offset.min(end);
+        if from < self.low || self.top - from > READ_LEN_MAX as u64 {
+            return Resume::Gone;
+        }
+        let behind = self.entries.iter().filter(|entry| entry.publication.offset > from);
+        Resume::Continued(behind.map(|entry| entry.publication.clone()).collect())
+    }
+
+    /// Reads a part of the stream.
+    pub fn read(&self, history: History) -> Vec<Publication> {
+        let limit = (history.limit as usize).min(READ_LEN_MAX);
+        let since = history.since.map(|position| position.offset);
+        let publications = self.entries.iter().map(|entry| &entry.publication);
+        if history.reverse {
+            let before = publications.rev().filter(|p| since.is_none_or(|o| p.offset < o));
+            before.take(limit).cloned().collect()
+        } else {
+            let behind = publications.filter(|p| since.is_none_or(|o| p.offset > o));
+            behind.take(limit).cloned().collect()
+        }
+    }
+
+    /// Whether `history.since` names an epoch of this stream, or none.
+    pub fn knows(&self, position: Option<Position>) -> bool {
+        position.is_none_or(|p| self.lineage.iter().any(|turn| turn.epoch == p.epoch))
+    }
+
+    /// The place of an operation that was applied here and is still kept.
+    pub fn find(&self, operation: OperationId) -> Option<Position> {
+        let entry = self.entries.iter().rev().find(|entry| entry.operation == operation)?;
+        Some(entry.publication.position())
+    }
+
+    /// A copy of what lies behind `after`.
+    pub fn copy(&self, channel: &Channel, after: u64, now: Millis) -> StreamCopy {
+        let behind = self.entries.iter().filter(|entry| entry.publication.offset > after);
+        let entries = behind.map(|entry| EntryCopy {
+            publication: entry.publication.clone(),
+            operation: entry.operation,
+            ttl_ms: entry.expires.since(now),
+        });
+        StreamCopy {
+            channel: channel.clone(),
+            options: self.options,
+            lineage: self.lineage.clone(),
+            top: self.top,
+            low: self.low,
+            after: after.min(self.top),
+            entries: entries.collect(),
+        }
+    }
+
+    /// A stream made of a copy; what lies before `copy.after` counts as gone.
+    pub fn from_copy(copy: StreamCopy, now: Millis) -> Option<Self> {
+        let first = copy.entries.first().map(|entry| entry.publication.offset);
+        let contiguous = copy.entries.windows(2).all(|pair| {
+            pair[0].publication.offset.checked_add(1) == Some(pair[1].publication.offset)
+        });
+        let ends = copy.entries.last().is_none_or(|last| last.publication.offset == copy.top);
+        if copy.lineage.is_empty() || !contiguous || !ends {
+            return None;
+        }
+        let mut lineage = copy.lineage;
+        lineage.drain(..lineage.len().saturating_sub(LINEAGE_LEN_MAX));
+        let mut stream = Self {
+            options: copy.options,
+            lineage,
+            entries: VecDeque::new(),
+            top: copy.top,
+            // Entries that expired on the way are missing at the front of the copy.
+            low: first.map_or(copy.top, |first| first.saturating_sub(1)),
+            touched: now,
+        };
+        for entry in copy.entries {
+            stream.push(Entry::from_copy(entry, now), now);
+        }
+        Some(stream)
+    }
+
+    /// Takes over what a copy has and this stream lacks. If the two had parted, the line of the
+    /// higher epoch becomes the stream.
+    pub fn merge(&mut self, copy: StreamCopy, now: Millis) -> Merged {
+        let common = self.lineage.iter().rposition(|turn| copy.lineage.contains(turn));
+        let theirs = common.map(|at| {
+            let shared = self.lineage[at];
+            let at = copy.lineage.iter().position(|turn| *turn == shared).unwrap_or(0);
+            (at, copy.lineage.get(at + 1).map_or(copy.top, |next| next.first - 1))
+        });
+        let ours = common.map(|at| {
+            let end = self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1);
+            (at, end, at + 1 == self.lineage.len())
+        });
+        match (ours, theirs) {
+            // Our whole line is a beginning of theirs.
+            (Some((_, our_end, true)), Some((at, their_end)))
+                if our_end <= their_end || at + 1 == copy.lineage.len() =>
+            {
+                self.extend(copy, at, now)
+            }
+            // Their whole line is a beginning of ours.
+            (Some((_, our_end, _)), Some((at, their_end)))
+                if at + 1 == copy.lineage.len() && their_end <= our_end =>
+            {
+                Merged::Same
+            }
+            _ => self.fork(copy, now),
+        }
+    }
+
+    fn extend(&mut self, copy: StreamCopy, shared: usize, now: Millis) -> Merged {
+        if copy.top <= self.top && copy.lineage.len() == shared + 1 {
+            return Merged::Same;
+        }
+        if copy.after > self.top {
+            return Merged::Hole;
+        }
+        for turn in &copy.lineage[shared + 1..] {
+            self.turn(*turn);
+        }
+        self.options = copy.options;
+        for entry in copy.entries {
+            let offset = entry.publication.offset;
+            if offset <= self.top {
+                continue;
+            }
+            if offset != self.top + 1 {
+                // What lay between has expired at the sender.
+                while !self.entries.is_empty() {
+                    self.drop_oldest();
+                }
+                self.low = offset - 1;
+            }
+            self.top = offset;
+            self.push(Entry::from_copy(entry, now), now);
+        }
+        if self.top < copy.top {
+            self.entries.clear();
+            (self.top, self.low) = (copy.top, copy.top);
+        }
+        Merged::Extended
+    }
+
+    fn fork(&mut self, copy: StreamCopy, now: Millis) -> Merged {
+        let Some(mut other) = Self::from_copy(copy, now) else {
+            return Merged::Hole;
+        };
+        if other.epoch() > self.epoch() {
+            std::mem::swap(self, &mut other);
+        }
+        let lost = other.entries.into_iter().filter(|entry| self.find(entry.operation).is_none());
+        Merged::Forked(lost.collect())
+    }
+
+    /// Publications kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Entry {
+    fn from_copy(copy: EntryCopy, now: Millis) -> Self {
+        Self {
+            publication: copy.publication,
+            operation: copy.operation,
+            expires: now + copy.ttl_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Positions, bounds and merges of one stream.
+use super::*;
+use crate::protocol::ids::Incarnation;
+
+const NOW: Millis = Millis(1_000);
+
+fn options(size: u32) -> ChannelOptions {
+    ChannelOptions { history_size: size, history_ttl_ms: 1_000, ..ChannelOptions::default() }
+}
+
+fn epoch(term: u64) -> Epoch {
+    Epoch { term, owner: Incarnation(u128::from(term)) }
+}
+
+fn operation(number: u64) -> OperationId {
+    OperationId { gateway: Incarnation(9), number }
+}
+
+fn publish(stream: &mut Stream, term: u64, number: u64) -> Position {
+    let options = stream.options;
+    let message = Arc::new(Message { time_ms: number, ..Message::default() });
+    stream.append(epoch(term), number, options, operation(number), message, NOW).1.position()
+}
+
+fn stream(size: u32, numbers: std::ops::RangeInclusive<u64>) -> Stream {
+    let first = StreamEpoch { epoch: epoch(1), index: 0 };
+    let mut stream = Stream::new(options(size), first, NOW);
+    for number in numbers {
+        publish(&mut stream, 1, number);
+    }
+    stream
+}
+
+fn offsets(resume: Resume) -> Vec<u64> {
+    match resume {
+        Resume::Continued(publications) => publications.iter().map(|p| p.offset).collect(),
+        other => panic!("not continued: {other:?}"),
+    }
+}
+
+fn copy(stream: &Stream, after: u64) -> StreamCopy {
+    stream.copy(&Channel::parse("c").expect("a name"), after, NOW)
+}
+
+#[test]
+fn a_position_resumes_across_a_change_of_owner() {
+    let mut stream = stream(10, 1..=3);
+    let held = stream.position();
+    let follows = publish(&mut stream, 2, 4);
+    assert_ne!(held.epoch, follows.epoch);
+    assert_eq!(offsets(stream.resume(held)), [4]);
+    assert_eq!(offsets(stream.resume(Position { offset: 1, ..held })), [2, 3, 4]);
+    assert_eq!(offsets(stream.resume(follows)), [0u64; 0]);
+}
+
+#[test]
+fn a_position_beyond_its_epoch_sees_twice_rather_than_never() {
+    let mut stream = stream(10, 1..=3);
+    let beyond = Position { offset: 7, ..stream.position() };
+    publish(&mut stream, 2, 4);
+    assert_eq!(offsets(stream.resume(beyond)), [4]);
+}
+
+#[test]
+fn what_was_dropped_is_not_recovered() {
+    let mut stream = stream(2, 1..=5);
+    let top = stream.position();
+    assert_eq!(stream.resume(Position { offset: 2, ..top }), Resume::Gone);
+    assert_eq!(offsets(stream.resume(Position { offset: 3, ..top })), [4, 5]);
+    assert!(stream.expire(NOW + 1_000));
+    assert!(stream.is_empty());
+    assert_eq!(stream.resume(Position { offset: 4, ..top }), Resume::Gone);
+    assert_eq!(offsets(stream.resume(top)), [0u64; 0]);
+    assert!(!stream.expire(NOW + 2_000));
+}
+
+#[test]
+fn a_stream_made_anew_does_not_know_old_positions() {
+    let old = stream(10, 1..=3);
+    let new = Stream::new(options(10), StreamEpoch { epoch: epoch(1), index: 9 }, NOW);
+    assert_eq!(new.resume(old.position()), Resume::Unknown);
+}
+
+#[test]
+fn history_reads_both_ways() {
+    let stream = stream(10, 1..=5);
+    let at = |offset| Some(Position { offset, ..stream.position() });
+    let read = |limit, since, reverse| -> Vec<u64> {
+        stream.read(History { limit, since, reverse }).iter().map(|p| p.offset).collect()
+    };
+    assert_eq!(read(2, None, false), [1, 2]);
+    assert_eq!(read(2, at(2), false), [3, 4]);
+    assert_eq!(read(2, None, true), [5, 4]);
+    assert_eq!(read(9, at(3), true), [2, 1]);
+    assert_eq!(read(0, None, false), [0u64; 0]);
+}
+
+#[test]
+fn a_snapshot_and_its_tail_make_an_equal_stream() {
+    let mut owner = stream(10, 1..=3);
+    let mut learner = Stream::from_copy(copy(&owner, 0), NOW).expect("a whole copy");
+    publish(&mut owner, 2, 4);
+    assert_eq!(learner.merge(copy(&owner, 3), NOW), Merged::Extended);
+    assert_eq!(learner, owner);
+    assert_eq!(learner.merge(copy(&owner, 0), NOW), Merged::Same);
+    assert_eq!(owner.merge(copy(&learner, 0), NOW), Merged::Same);
+}
+
+#[test]
+fn a_tail_behind_a_hole_is_not_taken() {
+    let owner = stream(10, 1..=5);
+    let mut learner = stream(10, 1..=2);
+    assert_eq!(learner.merge(copy(&owner, 4), NOW), Merged::Hole);
+    assert_eq!(learner.merge(copy(&owner, 2), NOW), Merged::Extended);
+    assert_eq!(learner, owner);
+}
+
+#[test]
+fn lines_that_parted_lose_nothing() {
+    let base = stream(10, 1..=2);
+    let (mut left, mut right) = (base.clone(), base);
+    publish(&mut left, 1, 3);
+    publish(&mut right, 2, 4);
+    let lost = |merged| match merged {
+        Merged::Forked(lost) => lost.iter().map(|e: &Entry| e.operation.number).collect::<Vec<_>>(),
+        other => panic!("not forked: {other:?}"),
+    };
+    let (left_copy, right_copy) = (copy(&left, 0), copy(&right, 0));
+    assert_eq!(lost(left.merge(right_copy, NOW)), [3]);
+    assert_eq!(lost(right.merge(left_copy, NOW)), [3]);
+    assert_eq!(left, right);
+}
