@@ -1,0 +1,28 @@
+"""Waiting for another process: its state can only be asked for, so it is asked often."""
+
+import asyncio
+import inspect
+import time
+
+POLL_S = 0.05
+
+
+async def eventually(check, within=5.0, what=None):
+    """Calls `check` until it returns something true, and returns that. Errors of a node that isn't
+    there yet count as "not yet"; the last one is told if time runs out."""
+    deadline = time.monotonic() + within
+    last = None
+    while True:
+        try:
+            answer = check()
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer:
+                return answer
+            last = answer
+        except (OSError, AssertionError, LookupError, asyncio.TimeoutError) as error:
+            last = error
+        if time.monotonic() >= deadline:
+            name = what or getattr(check, "__name__", "the condition")
+            raise AssertionError(f"{name}: not within {within} s; last: {last!r}")
+        await asyncio.sleep(POLL_S)
