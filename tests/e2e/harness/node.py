@@ -158,6 +158,13 @@ class Node:
         """SIGTERM: the node is asked to drain."""
         self.process.send_signal(signal.SIGTERM)
 
+    def pause(self):
+        """SIGSTOP: the process stands still and its kernel goes on answering for it."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
     async def exit_code(self, within=15.0):
         """Waits for the end of the process."""
         try:
