@@ -118,7 +118,6 @@ async def test_status_and_owner_on_the_command_line():
         env = {"ORBWEB_API_KEYS": API_KEY}
         text = await asyncio.to_thread(orbweb, "status", "--node", c[1].http, env=env)
         assert all(node.name in text.stdout for node in c)
-        assert "16384" not in text.stdout or len(c) == 1
         text = await asyncio.to_thread(orbweb, "owner", "alice", "--node", c[1].http, env=env)
         assert await c[0].owner("alice") in text.stdout
         nobody = await asyncio.to_thread(
@@ -129,7 +128,7 @@ async def test_status_and_owner_on_the_command_line():
 
 async def test_a_fourth_node_joins_under_load_and_takes_its_share():
     async with cluster(3) as c:
-        before = {name: node["slots_owned"] for name, node in (await c[0].members()).items()}
+        before = await c.slots()
         async with Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
             for node in c.nodes[:3]:
                 await load.listen(node.name, node)
@@ -137,7 +136,7 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
             await load.flows()
             late = await c.add("n4", join=[c[1]])
             await c.settled()
-            after = {name: node["slots_owned"] for name, node in (await c[0].members()).items()}
+            after = await c.slots()
             assert after["n4"] > 16384 / 4 / 2, after
             assert all(after[name] <= before[name] for name in before), (before, after)
             moved = [channel for channel in load.channels if await c[0].owner(channel) == "n4"]

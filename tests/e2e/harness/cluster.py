@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import pathlib
 import tempfile
+import time
 
 from .node import Node, orbweb
 from .waiting import eventually
@@ -72,6 +73,11 @@ class Cluster:
         await eventually(agreed, within, "the cluster settled")
         return self
 
+    async def slots(self):
+        """Name → slots owned, as the first running node is told."""
+        members = await self.running[0].members()
+        return {name: member["slots_owned"] for name, member in members.items()}
+
     async def key(self, owner, prefix="chat:", avoid=()):
         """A key with this prefix that `owner` owns."""
         for number in itertools.count():
@@ -80,9 +86,17 @@ class Cluster:
                 return key
             assert number < 2000, f"{owner} owns none of 2000 keys"
 
-    async def owner(self, key):
-        """The node that owns a key."""
-        return self.named(await self.running[0].owner(key))
+    async def gone(self, node, key, within=1.5):
+        """Waits until no running node's view has `node`: none takes it for the owner of a key that
+        it owned. Returns the seconds that took. (`/api/status` would ask the dead node, and wait.)"""
+        began = time.monotonic()
+
+        async def unanimous():
+            owners = await asyncio.gather(*(other.owner(key) for other in self.running))
+            return node.name not in owners
+
+        await eventually(unanimous, within, f"{node.name} gone from every view")
+        return time.monotonic() - began
 
     def panics(self):
         """Lines of any node's log that tell of a panic."""

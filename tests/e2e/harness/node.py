@@ -74,6 +74,7 @@ class Node:
         self.args = list(args)
         self.prefix = list(prefix)
         self.mesh = mesh
+        self.words = None
         self.process = None
         self.starts = 0
         self.config_path = self.folder / f"{name}.toml"
@@ -110,7 +111,13 @@ class Node:
     def running(self):
         return self.process is not None and self.process.poll() is None
 
+    def move(self):
+        """Other ports from the next start on."""
+        self.port, self.mesh_port = free_port(), free_port()
+
     def command(self):
+        if self.words is not None:
+            return [*self.prefix, str(BINARY), *self.words]
         words = [*self.prefix, str(BINARY), "serve", "--name", self.name]
         words += ["--listen", f"{self.listen_host}:{self.port}", "--config", str(self.config_path)]
         if self.mesh:
@@ -203,8 +210,12 @@ class Node:
         return {node["name"]: node for node in nodes if node["state"] == "up"}
 
     async def owner(self, key):
-        """The name of the node that owns a key."""
-        return (await self.get("/api/owner", key=key))["owner"]
+        """The name of the node that owns a key by this node's view."""
+        return (await self.get("/api/owner", key=key))["owner"]["name"]
+
+    async def incarnation(self, name):
+        """Which start of a node this one knows; `None` if it isn't up."""
+        return (await self.members()).get(name, {}).get("incarnation")
 
     def cpu_seconds(self):
         """CPU time that the process has used."""
