@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from harness import Cable, Load, cluster, connect, eventually, token
+from harness import Cable, Ended, Load, cluster, connect, eventually, token
 
 
 async def test_a_killed_node_is_gone_from_every_view_within_a_second_and_a_half():
@@ -218,7 +218,8 @@ async def test_a_wrong_start_says_what_is_wrong(arguments, words):
 
 
 async def serves(node):
-    assert node.running, node.log
+    if not node.running:
+        raise Ended(node.log)
     return await node.get_status_code("/healthz") == 200
 
 

@@ -9,13 +9,14 @@ from .node import Node
 from .raw import Raw
 from .server_api import api
 from .settings import API_KEY, token
-from .waiting import eventually
+from .waiting import Ended, eventually
 
 __all__ = [
     "API_KEY",
     "SDKS",
     "Cable",
     "Cluster",
+    "Ended",
     "Events",
     "Load",
     "Node",

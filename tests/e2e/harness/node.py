@@ -10,7 +10,7 @@ import subprocess
 import aiohttp
 
 from . import settings
-from .waiting import eventually
+from .waiting import Ended, eventually
 
 BINARY = pathlib.Path(os.environ.get("ORBWEB_BINARY", "target/debug/orbweb")).resolve()
 START_S = 10.0
@@ -151,7 +151,8 @@ class Node:
 
     async def ready(self, within=START_S):
         async def answers():
-            assert self.running, f"{self} exited with {self.process.returncode}:\n{self.log}"
+            if not self.running:
+                raise Ended(f"{self} exited with {self.process.returncode}:\n{self.log}")
             return await self.get_status_code("/readyz") == 200
 
         await eventually(answers, within, f"{self.name} ready")

@@ -7,6 +7,10 @@ import time
 POLL_S = 0.05
 
 
+class Ended(Exception):
+    """What is waited for won't come: a process is gone. Ends the waiting at once."""
+
+
 async def eventually(check, within=5.0, what=None):
     """Calls `check` until it returns something true, and returns that. Errors of a node that isn't
     there yet count as "not yet"; the last one is told if time runs out."""
