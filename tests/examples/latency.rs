@@ -150,11 +150,7 @@ fn count_acks(mut socket: WebSocket<TcpStream>, total: u64) -> Result<()> {
 }
 
 /// Receives all messages, in order, each once; returns how long after its due time each came.
-fn receive(
-    mut client: Client,
-    total: u64,
-    due: impl Fn(u64) -> Instant,
-) -> Result<Vec<Duration>> {
+fn receive(mut client: Client, total: u64, due: impl Fn(u64) -> Instant) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     read_lines(&mut client.socket, |line| {
         let now = Instant::now();
