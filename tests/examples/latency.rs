@@ -119,17 +119,19 @@ impl Client {
     }
 }
 
-/// Reads lines until `each` says that it has had enough; answers pings.
-fn read_lines(
+/// Reads replies and pushes until `each` says that it has had enough; answers pings. `each` is told
+/// when the frame came.
+fn read_answers(
     socket: &mut WebSocket<TcpStream>,
-    mut each: impl FnMut(&str) -> Result<bool>,
+    mut each: impl FnMut(Instant, &Value) -> Result<bool>,
 ) -> Result<()> {
     loop {
         let frame = socket.read()?;
+        let came = Instant::now();
         for line in frame.to_text()?.lines() {
             if line == "{}" {
                 socket.send(Message::text("{}"))?;
-            } else if each(line)? {
+            } else if each(came, &serde_json::from_str(line)?)? {
                 return Ok(());
             }
         }
@@ -139,12 +141,9 @@ fn read_lines(
 /// Waits until every publish is answered without an error.
 fn count_acks(mut socket: WebSocket<TcpStream>, total: u64) -> Result<()> {
     let mut answered = 0;
-    read_lines(&mut socket, |line| {
-        if line.starts_with(r#"{"push""#) {
-            return Ok(false);
-        }
-        ensure!(!line.contains(r#""error""#), "a publish was answered {line}");
-        answered += 1;
+    read_answers(&mut socket, |_, answer| {
+        ensure!(answer.get("error").is_none(), "a publish was answered {answer}");
+        answered += u64::from(answer.get("id").is_some());
         Ok(answered == total)
     })
 }
@@ -152,14 +151,11 @@ fn count_acks(mut socket: WebSocket<TcpStream>, total: u64) -> Result<()> {
 /// Receives all messages, in order, each once; returns how long after its due time each came.
 fn receive(mut client: Client, total: u64, due: impl Fn(u64) -> Instant) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
-    read_lines(&mut client.socket, |line| {
-        let now = Instant::now();
-        let Some((_, rest)) = line.split_once(r#""n":"#) else { return Ok(false) };
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        let number: u64 = digits.parse().context("a number in a delivery")?;
+    read_answers(&mut client.socket, |came, answer| {
+        let Some(number) = answer["push"]["pub"]["data"]["n"].as_u64() else { return Ok(false) };
         let expected = latencies.len() as u64;
         ensure!(number == expected, "message {number} came where {expected} was due");
-        latencies.push(now.saturating_duration_since(due(number)));
+        latencies.push(came.saturating_duration_since(due(number)));
         Ok(number + 1 == total)
     })?;
     Ok(latencies)
