@@ -18,6 +18,6 @@ ENV ORBWEB_LISTEN=0.0.0.0:8000
 EXPOSE 8000/tcp 7400/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["orbweb", "status", "--node", "http://127.0.0.1:8000"]
+    CMD ["orbweb", "status", "--ready"]
 ENTRYPOINT ["orbweb"]
 CMD ["serve"]

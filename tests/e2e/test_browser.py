@@ -49,12 +49,12 @@ async def enter(page, node, user):
     await page.goto(f"{node.http}/demo")
     await page.fill("#user", user)
     await page.press("#user", "Enter")
-    await expect(page.locator("#status")).to_contain_text("connected")
+    await expect(page.locator("#status")).to_have_attribute("data-state", "connected")
     await expect(page.locator("#node")).to_contain_text(node.name)
 
 
 async def say(page, text):
-    await page.fill("#message", text)
+    await page.get_by_label("Message", exact=True).fill(text)
     await page.click("#send")
 
 

@@ -135,7 +135,7 @@ async def test_the_commands_of_the_compose_file_form_a_cluster():
                 headers = {"X-API-Key": API_KEY}
                 async with aiohttp.ClientSession(headers=headers) as session:
                     async with session.get(url + "/api/status") as answer:
-                        nodes = (await answer.json())["nodes"]
+                        nodes = (await answer.json())["result"]["nodes"]
                 assert sorted(node["name"] for node in nodes) == sorted(services)
             return True
 

@@ -142,7 +142,7 @@ async def test_the_secret_is_replaced_node_by_node():
                 node.terminate()
                 assert await node.exit_code(within=20) == 0
                 node.secret, node.join = secret, [other]
-                node.args = ["--previous-secret-file", str(accepted)] if accepted else []
+                node.args = ["--set", f"previous_secret_file={accepted}"] if accepted else []
                 await node.start()
                 await c.settled()
 

@@ -115,7 +115,7 @@ async def test_every_node_tells_the_same_owner_and_info_names_all():
 
 async def test_status_and_owner_on_the_command_line():
     async with cluster(3) as c:
-        env = {"ORBWEB_API_KEYS": API_KEY}
+        env = {"ORBWEB_API_KEY": API_KEY}
         text = await asyncio.to_thread(orbweb, "status", "--node", c[1].http, env=env)
         assert all(node.name in text.stdout for node in c)
         text = await asyncio.to_thread(orbweb, "owner", "alice", "--node", c[1].http, env=env)

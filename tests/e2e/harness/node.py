@@ -188,12 +188,12 @@ class Node:
                 return answer.status
 
     async def get(self, path, **params):
-        """A JSON answer of the operator's API."""
+        """The result of a lookup of the server API."""
         async with aiohttp.ClientSession(headers={"X-API-Key": settings.API_KEY}) as session:
             timeout = aiohttp.ClientTimeout(total=2)
             async with session.get(self.http + path, params=params, timeout=timeout) as answer:
                 assert answer.status == 200, f"{path}: {answer.status} {await answer.text()}"
-                return await answer.json()
+                return (await answer.json())["result"]
 
     async def metrics(self):
         """The text of /metrics."""
