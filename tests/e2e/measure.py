@@ -23,7 +23,12 @@ async def deliver(c, prefix, rate, seconds):
     publisher, owner, subscriber = c
     channel = await c.key(owner, prefix)
     process = await asyncio.create_subprocess_exec(
-        LATENCY, publisher.ws, subscriber.ws, channel, str(rate), str(seconds),
+        LATENCY,
+        publisher.ws,
+        subscriber.ws,
+        channel,
+        str(rate),
+        str(seconds),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={
@@ -117,27 +122,35 @@ def table(found):
     for name in ("ephemeral", "history"):
         part = found[name]
         micros = part["deliver_us"]
-        rows.append((
-            f"publish → deliver, {name}, {part['rate']}/s",
-            f"p50 {micros['p50'] / 1000:.2f} ms, p99 {micros['p99'] / 1000:.2f} ms, "
-            f"max {micros['max'] / 1000:.1f} ms ({part['messages']} messages)",
-        ))
+        rows.append(
+            (
+                f"publish → deliver, {name}, {part['rate']}/s",
+                f"p50 {micros['p50'] / 1000:.2f} ms, p99 {micros['p99'] / 1000:.2f} ms, "
+                f"max {micros['max'] / 1000:.1f} ms ({part['messages']} messages)",
+            )
+        )
         cpu = part["cpu_us_a_message"]
-        rows.append((
-            f"CPU a message, {name}",
-            ", ".join(f"{role} {micros} µs" for role, micros in cpu.items()),
-        ))
+        rows.append(
+            (
+                f"CPU a message, {name}",
+                ", ".join(f"{role} {micros} µs" for role, micros in cpu.items()),
+            )
+        )
     for name, words in (
         ("first_message", "start → first message across nodes"),
         ("killed_node_gone", "kill -9 → gone from every view"),
     ):
         part = found[name]
-        rows.append((
-            words,
-            f"median {part['median_s']} s, worst {part['worst_s']} s of {part['rounds']}",
-        ))
+        rows.append(
+            (
+                words,
+                f"median {part['median_s']} s, worst {part['worst_s']} s of {part['rounds']}",
+            )
+        )
     idle_ = found["idle"]
-    rows.append(("idle, a node", f"{max(idle_['cpu_percent'])} % of a core, {max(idle_['memory_mb'])} MB"))
+    rows.append(
+        ("idle, a node", f"{max(idle_['cpu_percent'])} % of a core, {max(idle_['memory_mb'])} MB")
+    )
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 

@@ -34,8 +34,13 @@ def image_config():
 def in_container(*words, **env):
     """A command line that runs words in the container as the image says: user, environment."""
     run = shlex.split(os.environ["ORBWEB_CONTAINER_RUN"])
-    return [*run, *(f"--env={key}={value}" for key, value in env.items()),
-            os.environ["ORBWEB_CONTAINER"], "--", *words]
+    return [
+        *run,
+        *(f"--env={key}={value}" for key, value in env.items()),
+        os.environ["ORBWEB_CONTAINER"],
+        "--",
+        *words,
+    ]
 
 
 async def status_code(url):
@@ -69,6 +74,7 @@ async def test_a_container_serves_a_client_is_healthy_and_stops_in_order():
         in_container(*config["Entrypoint"], *config["Cmd"], **env), stdin=subprocess.DEVNULL
     )
     try:
+
         async def ready():
             if process.poll() is not None:
                 raise Ended(f"the container ended with {process.returncode}")

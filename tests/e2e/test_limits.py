@@ -6,8 +6,8 @@ import json
 
 import pytest
 import websockets
-from harness import Raw, api, cluster, connect, token
 from cent import PublishRequest
+from harness import Raw, api, cluster, connect, token
 
 
 @contextlib.asynccontextmanager

@@ -77,7 +77,9 @@ async def test_clients_of_a_killed_node_come_back_elsewhere_and_miss_nothing(sdk
             c[2].kill()
             for number in range(1, 6):
                 await bob.publish(channel, number)
-            await alice.events.next("subscribed", channel=channel, was_recovering=True, recovered=True)
+            await alice.events.next(
+                "subscribed", channel=channel, was_recovering=True, recovered=True
+            )
             got = await alice.events.count(6, "publication", channel=channel)
             assert [event["data"] for event in got] == list(range(6))
 

@@ -122,7 +122,9 @@ async def test_what_was_missed_is_recovered_after_a_cut(sdk):
             for number in range(3, 8):
                 await bob.publish("chat:room", number)
             await cable.mend()
-            await alice.events.next("subscribed", channel="chat:room", was_recovering=True, recovered=True)
+            await alice.events.next(
+                "subscribed", channel="chat:room", was_recovering=True, recovered=True
+            )
             got = await alice.events.count(8, "publication", channel="chat:room")
             assert data_of(got) == list(range(8))
             await bob.publish("chat:room", 8)
@@ -144,7 +146,9 @@ async def test_a_position_that_is_too_old_is_not_recovered(sdk):
             for number in range(1, 11):
                 await bob.publish("short:room", number)
             await cable.mend()
-            await alice.events.next("subscribed", channel="short:room", was_recovering=True, recovered=False)
+            await alice.events.next(
+                "subscribed", channel="short:room", was_recovering=True, recovered=False
+            )
             await bob.publish("short:room", "now")
             await alice.events.next("publication", channel="short:room", data="now")
             assert data_of(alice.events.seen("publication", channel="short:room")) == [0, "now"]
@@ -164,7 +168,9 @@ async def test_a_user_is_subscribed_to_their_inbox_and_recovers_it(sdk):
             for number in (2, 3):
                 await server.publish(PublishRequest(channel="#alice", data={"n": number}))
             await cable.mend()
-            await alice.events.next("subscribed", channel="#alice", was_recovering=True, recovered=True)
+            await alice.events.next(
+                "subscribed", channel="#alice", was_recovering=True, recovered=True
+            )
             got = await alice.events.count(3, "publication", channel="#alice")
             assert data_of(got) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
@@ -227,7 +233,9 @@ async def test_a_forged_token_ends_the_connection_for_good(sdk):
 
 async def test_an_expired_token_is_replaced_by_a_new_one(sdk):
     async with cluster(1) as c:
-        client = await start_client(sdk, c[0], token=token("alice", lives=-5), tokens=[token("alice")])
+        client = await start_client(
+            sdk, c[0], token=token("alice", lives=-5), tokens=[token("alice")]
+        )
         async with client:
             await client.events.next("token asked")
             await client.events.next("connected")
@@ -280,7 +288,11 @@ async def test_both_sdks_talk_to_each_other():
             await alice.subscribe("chat:room")
             await bob.subscribe("chat:room")
             await asyncio.gather(
-                *(client.publish("chat:room", [client.sdk, n]) for client in (alice, bob) for n in range(20))
+                *(
+                    client.publish("chat:room", [client.sdk, n])
+                    for client in (alice, bob)
+                    for n in range(20)
+                )
             )
             heard = [data_of(await x.events.count(40, "publication")) for x in (alice, bob)]
             assert heard[0] == heard[1]

@@ -19,11 +19,15 @@ async def test_publish_broadcast_and_history():
         async with await connect("python", c[0], token=token("alice")) as alice:
             await alice.subscribe("chat:a")
             await alice.subscribe("chat:b")
-            one = await server.publish(PublishRequest(channel="chat:a", data={"n": 1}, tags={"t": "x"}))
+            one = await server.publish(
+                PublishRequest(channel="chat:a", data={"n": 1}, tags={"t": "x"})
+            )
             assert one.offset == 1 and one.epoch
             got = await alice.events.next("publication", channel="chat:a")
             assert (got["data"], got["tags"], got["user"]) == ({"n": 1}, {"t": "x"}, None)
-            many = await server.broadcast(BroadcastRequest(channels=["chat:a", "chat:b"], data={"n": 2}))
+            many = await server.broadcast(
+                BroadcastRequest(channels=["chat:a", "chat:b"], data={"n": 2})
+            )
             assert [answer.result.offset for answer in many.responses] == [2, 1]
             assert all(answer.error is None for answer in many.responses)
             for channel in ("chat:a", "chat:b"):
@@ -48,10 +52,14 @@ async def test_broadcast_answers_for_each_channel():
 
 async def test_presence_and_info():
     async with cluster(1) as c, api(c[0]) as server:
-        async with await connect("python", c[0], token=token("alice", info={"name": "Alice"})) as alice:
+        async with await connect(
+            "python", c[0], token=token("alice", info={"name": "Alice"})
+        ) as alice:
             await alice.subscribe("chat:room")
             here = (await server.presence(PresenceRequest(channel="chat:room"))).presence
-            assert [(info.user, info.conn_info) for info in here.values()] == [("alice", {"name": "Alice"})]
+            assert [(info.user, info.conn_info) for info in here.values()] == [
+                ("alice", {"name": "Alice"})
+            ]
             (node,) = (await server.info(InfoRequest())).nodes
             assert (node.name, node.num_clients) == (c[0].name, 1)
 

@@ -50,7 +50,9 @@ async def test_presence_counts_all_nodes(sdk):
     async with cluster(3) as c:
         async with contextlib.AsyncExitStack() as stack:
             for name, node in zip("xyz", c, strict=True):
-                client = await stack.enter_async_context(await connect(sdk, node, token=token(name)))
+                client = await stack.enter_async_context(
+                    await connect(sdk, node, token=token(name))
+                )
                 await client.subscribe("chat:room")
             assert sorted((await client.presence("chat:room")).values()) == ["x", "y", "z"]
             assert await client.presence_stats("chat:room") == {"clients": 3, "users": 3}
@@ -72,7 +74,9 @@ async def test_a_client_recovers_on_another_node(sdk):
                 await bob.publish(channel, number)
             cable.to(c[1])
             await cable.mend()
-            await alice.events.next("subscribed", channel=channel, was_recovering=True, recovered=True)
+            await alice.events.next(
+                "subscribed", channel=channel, was_recovering=True, recovered=True
+            )
             got = await alice.events.count(6, "publication", channel=channel)
             assert [event["data"] for event in got] == list(range(6))
 
@@ -82,7 +86,9 @@ async def test_order_holds_for_each_sender_across_nodes():
         channel = await c.key(c[1])
         async with contextlib.AsyncExitStack() as stack:
             clients = [
-                await stack.enter_async_context(await connect("python", node, token=token(node.name)))
+                await stack.enter_async_context(
+                    await connect("python", node, token=token(node.name))
+                )
                 for node in c
             ]
             for client in clients:

@@ -26,7 +26,19 @@ class Host:
         self.address = f"{SUBNET}.{number}"
         self.prefix = ["ip", "netns", "exec", self.name]
         run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        run(
+            "ip",
+            "link",
+            "add",
+            self.port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.name,
+        )
         run("ip", "link", "set", self.port, "master", "switch", "up")
         run("ip", "-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         run("ip", "-n", self.name, "link", "set", "eth0", "up")
@@ -47,13 +59,13 @@ class Host:
             run(*self.prefix, "nft", f"add chain inet cut {chain} {hook}")
             for address in [other.address for other in others] or [f"{SUBNET}.0/24"]:
                 run(
-                    *self.prefix, "nft",
+                    *self.prefix,
+                    "nft",
                     f"add rule inet cut {chain} ip {side} {address} meta l4proto udp drop",
                 )
 
     def mend_peers(self):
         run(*self.prefix, "nft", "delete table inet cut")
-
 
     def remove(self):
         run("ip", "link", "delete", self.port)

@@ -60,8 +60,18 @@ class Node:
     """A node that was or can be started; started again it is a new incarnation."""
 
     def __init__(
-        self, name, folder, secret=None, join=(), host="127.0.0.1", listen_host=None,
-        args=(), more="", config=None, prefix=(), mesh=True,
+        self,
+        name,
+        folder,
+        secret=None,
+        join=(),
+        host="127.0.0.1",
+        listen_host=None,
+        args=(),
+        more="",
+        config=None,
+        prefix=(),
+        mesh=True,
     ):
         self.name = name
         self.folder = pathlib.Path(folder)
@@ -178,7 +188,9 @@ class Node:
         try:
             return await asyncio.to_thread(self.process.wait, within)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self} still runs after {within} s:\n{self.log[-4000:]}") from None
+            raise AssertionError(
+                f"{self} still runs after {within} s:\n{self.log[-4000:]}"
+            ) from None
 
     async def get_status_code(self, path, **headers):
         async with aiohttp.ClientSession() as session:

@@ -172,9 +172,7 @@ class PythonClient:
 
     async def history(self, channel, limit=0, since=None, reverse=False):
         since = centrifuge.StreamPosition(**since) if since else None
-        found = await call(self._client.history)(
-            channel, limit=limit, since=since, reverse=reverse
-        )
+        found = await call(self._client.history)(channel, limit=limit, since=since, reverse=reverse)
         publications = [publication(pub, channel, False) for pub in found.publications]
         return {"publications": publications, "offset": found.offset, "epoch": found.epoch}
 

@@ -65,6 +65,4 @@ def config(more=""):
 def token(user, lives=3600.0, secret=TOKEN_SECRET, **claims):
     """A connect token of `user` for `lives` seconds."""
     now = time.time()
-    return jwt.encode(
-        {"sub": user, "exp": int(now + lives), **claims}, secret, algorithm="HS256"
-    )
+    return jwt.encode({"sub": user, "exp": int(now + lives), **claims}, secret, algorithm="HS256")

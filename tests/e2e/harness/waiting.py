@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import time
 
+import aiohttp
+
 POLL_S = 0.05
 
 
@@ -24,7 +26,7 @@ async def eventually(check, within=5.0, what=None):
             if answer:
                 return answer
             last = answer
-        except (OSError, AssertionError, LookupError, asyncio.TimeoutError) as error:
+        except (OSError, aiohttp.ClientError, AssertionError, LookupError) as error:
             last = error
         if time.monotonic() >= deadline:
             name = what or getattr(check, "__name__", "the condition")
