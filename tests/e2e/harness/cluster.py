@@ -88,7 +88,7 @@ class Cluster:
 
     async def gone(self, node, key, within=1.5):
         """Waits until no running node's view has `node`: none takes it for the owner of a key that
-        it owned. Returns the seconds that took. (`/api/status` would ask the dead node, and wait.)"""
+        it owned. Returns the seconds that took. (`/api/status` would ask the dead node.)"""
         began = time.monotonic()
 
         async def unanimous():

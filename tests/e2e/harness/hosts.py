@@ -1,7 +1,7 @@
 """Hosts of their own on a switch: network namespaces with one address each.
 
-The tests run in a namespace of their own already (`.ci/test hosts` makes it with `unshare`), so the
-machine's network isn't touched and the kernel takes everything away when they end, however that is."""
+The tests run in a namespace of their own already (`.ci/test hosts` makes it with `unshare`), so
+that the machine's network isn't touched and the kernel takes everything away when they end."""
 
 import contextlib
 import os
