@@ -1,0 +1,23 @@
+# Orbweb as a container: one binary, no shell needed, not root.
+#
+#   docker build -t orbweb .
+#   docker run --rm -p 8000:8000 orbweb
+#
+# docs/compose.yaml starts three of them as one cluster.
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --package orbweb --bin orbweb
+
+FROM debian:bookworm-slim
+COPY --from=build /src/target/release/orbweb /usr/local/bin/orbweb
+USER 10001:10001
+# Clients and HTTP; peers speak QUIC on the UDP port once a secret is given.
+ENV ORBWEB_LISTEN=0.0.0.0:8000
+EXPOSE 8000/tcp 7400/udp
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["orbweb", "status", "--ready"]
+ENTRYPOINT ["orbweb"]
+CMD ["serve"]

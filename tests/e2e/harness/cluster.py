@@ -1,0 +1,142 @@
+"""A cluster of real processes, written as a sentence: `async with cluster(3) as c:`."""
+
+import asyncio
+import contextlib
+import itertools
+import pathlib
+import tempfile
+import time
+
+from .node import Node, orbweb
+from .waiting import eventually
+
+SLOTS = 16384
+
+
+class Cluster:
+    """Nodes that know each other; `c[0]` is the seed of the others."""
+
+    def __init__(self, folder, **options):
+        self.folder = pathlib.Path(folder)
+        self.options = options
+        self.nodes = []
+        self.secret = self.new_secret("secret")
+
+    def __getitem__(self, number):
+        return self.nodes[number]
+
+    def __iter__(self):
+        return iter(self.nodes)
+
+    def __len__(self):
+        return len(self.nodes)
+
+    def new_secret(self, name):
+        """A file with a secret of its own."""
+        path = self.folder / name
+        path.write_text(orbweb("secret").stdout)
+        path.chmod(0o600)
+        return path
+
+    def node(self, name=None, join=None, **options):
+        """A node that isn't started yet; it joins through the first unless told otherwise."""
+        name = name or f"n{len(self.nodes) + 1}"
+        join = self.nodes[:1] if join is None else join
+        options = {"secret": self.secret, **self.options, **options}
+        node = Node(name, self.folder, join=join, **options)
+        self.nodes.append(node)
+        return node
+
+    async def add(self, name=None, **options):
+        """A new node, started and ready."""
+        return await self.node(name, **options).start()
+
+    @property
+    def running(self):
+        return [node for node in self.nodes if node.running]
+
+    def named(self, name):
+        return next(node for node in self.nodes if node.name == name and node.running)
+
+    async def settled(self, within=15.0):
+        """Every running node sees exactly the running nodes, and all slots have one owner."""
+        names = sorted(node.name for node in self.running)
+
+        async def agreed():
+            views = await asyncio.gather(*(node.members() for node in self.running))
+            for node, view in zip(self.running, views, strict=True):
+                assert sorted(view) == names, f"{node.name} sees {sorted(view)}, not {names}"
+                owned = {name: member["slots_owned"] for name, member in view.items()}
+                assert sum(owned.values()) == SLOTS, f"{node.name} says of slots: {owned}"
+            return True
+
+        await eventually(agreed, within, "the cluster settled")
+        return self
+
+    async def slots(self):
+        """Name → slots owned, as the first running node is told."""
+        members = await self.running[0].members()
+        return {name: member["slots_owned"] for name, member in members.items()}
+
+    async def key(self, owner, prefix="chat:", avoid=()):
+        """A key with this prefix that `owner` owns."""
+        for number in itertools.count():
+            key = f"{prefix}{number}"
+            if key not in avoid and await self.running[0].owner(key) == owner.name:
+                return key
+            assert number < 2000, f"{owner} owns none of 2000 keys"
+
+    async def gone(self, node, key, within=1.5):
+        """Waits until no running node's view has `node`: none takes it for the owner of a key that
+        it owned. Returns the seconds that took. (`/api/status` would ask the dead node.)"""
+        began = time.monotonic()
+
+        async def unanimous():
+            owners = await asyncio.gather(*(other.owner(key) for other in self.running))
+            return node.name not in owners
+
+        await eventually(unanimous, within, f"{node.name} gone from every view")
+        return time.monotonic() - began
+
+    def panics(self):
+        """Lines of any node's log that tell of a panic."""
+        logs = self.folder.glob("*.log")
+        return [
+            f"{log.name}: {line}"
+            for log in logs
+            for line in log.read_text(errors="replace").splitlines()
+            if "panicked at" in line
+        ]
+
+    def tails(self, lines=25):
+        """The ends of all logs, for a failed test."""
+        return "\n".join(
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+            for log in sorted(self.folder.glob("*.log"))
+        )
+
+
+@contextlib.asynccontextmanager
+async def cluster(size, start=True, **options):
+    """`size` nodes, started one after the other through the first, settled; all killed at the end.
+    A panic in any of them fails the test."""
+    with tempfile.TemporaryDirectory(prefix="orbweb-e2e-") as folder:
+        web = Cluster(folder, **options)
+        try:
+            for _ in range(size):
+                node = web.node()
+                if start:
+                    node.launch()
+            if start:
+                await asyncio.gather(*(node.ready() for node in web.nodes))
+                if size > 1:
+                    await web.settled()
+            yield web
+        except BaseException:
+            print(web.tails())
+            raise
+        finally:
+            for node in web.running:
+                node.kill()
+        panics = web.panics()
+        assert not panics, "\n".join(panics)

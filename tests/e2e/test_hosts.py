@@ -1,0 +1,102 @@
+"""Three hosts with addresses of their own; one is cut off and comes back."""
+
+import asyncio
+import contextlib
+
+import pytest
+from harness import cluster, connect, eventually, token
+from harness.hosts import hosts
+
+pytestmark = pytest.mark.hosts
+
+
+@contextlib.asynccontextmanager
+async def cluster_on_hosts():
+    with hosts(3) as machines:
+        async with cluster_of(machines) as c:
+            yield c, machines
+
+
+@contextlib.asynccontextmanager
+async def cluster_of(machines):
+    async with cluster(0) as c:
+        for host in machines:
+            c.node(host.name, host=host.address, prefix=host.prefix).launch()
+        for node in c:
+            await node.ready()
+        await c.settled()
+        yield c
+
+
+async def publish_all(client, channel, numbers):
+    for number in numbers:
+        await client.publish(channel, number)
+
+
+@pytest.mark.parametrize("way", ["unplugged", "filtered"])
+async def test_a_host_that_was_cut_off_comes_back(way):
+    async with cluster_on_hosts() as (c, machines):
+        away = machines[2]
+        kept, lost = await c.key(c[0]), await c.key(c[2])
+        async with (
+            await connect("python", c[1], token=token("alice")) as alice,
+            await connect("python", c[2], token=token("bob")) as bob,
+        ):
+            await alice.subscribe(kept)
+            await bob.subscribe(kept)
+            await publish_all(alice, kept, range(5))
+            await bob.events.count(5, "publication", channel=kept)
+
+            if way == "unplugged":
+                away.unplug()
+            else:
+                away.cut_peers()
+
+            async def without_it():
+                owners = await asyncio.gather(c[0].owner(lost), c[1].owner(lost))
+                return c[2].name not in owners
+
+            await eventually(without_it, 5, "the others go on without it")
+            await publish_all(alice, kept, range(5, 20))
+            if way == "filtered":
+                # It answers still and knows that it may not: one of three is less than half.
+                async def not_ready():
+                    return await c[2].get_status_code("/readyz") == 503
+
+                await eventually(not_ready, 15, "the host that is cut off says it isn't ready")
+
+            if way == "unplugged":
+                away.plug()
+            else:
+                away.mend_peers()
+            await c.settled(within=30)
+            await publish_all(alice, kept, range(20, 25))
+            got = await bob.events.count(25, "publication", within=25, channel=kept)
+            assert [event["data"] for event in got] == list(range(25))
+
+
+async def test_two_hosts_that_cannot_reach_each_other_go_through_the_third():
+    async with cluster_on_hosts() as (c, machines):
+        channel = await c.key(c[2])
+        machines[0].cut_peers(machines[2])
+        async with (
+            await connect("python", c[0], token=token("alice")) as alice,
+            await connect("python", c[1], token=token("bob")) as bob,
+        ):
+
+            async def through():
+                with contextlib.suppress(Exception):
+                    await alice.subscribe(channel)
+                    await alice.publish(channel, "through the third")
+                    return True
+
+            await bob.subscribe(channel)
+            await eventually(through, 20, "a publication to an owner out of direct reach")
+            await bob.events.next("publication", channel=channel, data="through the third")
+            await alice.events.next("publication", channel=channel, data="through the third")
+            # All three count: one broken link of three takes nobody out.
+            await c.settled()
+            machines[0].mend_peers()
+            await publish_all(alice, channel, range(5))
+            got = [await bob.events.next("publication", channel=channel, data=n) for n in range(5)]
+            assert len(got) == 5

@@ -1,0 +1,238 @@
+"""Nodes come, die, come back, and are kept out."""
+
+import asyncio
+import contextlib
+
+import pytest
+from harness import Cable, Ended, Load, cluster, connect, eventually, token
+
+
+async def test_a_killed_node_is_gone_from_every_view_within_a_second_and_a_half():
+    async with cluster(3) as c:
+        victim = c[2]
+        key = await c.key(victim)
+        victim.kill()
+        await c.gone(victim, key, within=1.5)
+        await c.settled(within=10)
+
+
+async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
+    async with cluster(3) as c, Cable(c[0]) as cable:
+        channel = await c.key(c[2])
+        async with (
+            await connect(sdk, cable, token=token("alice")) as alice,
+            await connect(sdk, c[1], token=token("bob")) as bob,
+        ):
+            await alice.subscribe(channel)
+            await bob.subscribe(channel)
+            await bob.publish(channel, "before")
+            await alice.events.next("publication", channel=channel, data="before")
+            await cable.cut()
+            c[2].kill()
+            await c.gone(c[2], channel, within=5)
+            await cable.mend()
+            await alice.events.next(
+                "subscribed", within=15, channel=channel, was_recovering=True, recovered=False
+            )
+            # Both listen to the new owner.
+            await until_published(bob, channel, "after")
+            await alice.events.next("publication", within=10, channel=channel, data="after")
+            await bob.events.next("publication", within=10, channel=channel, data="after")
+
+
+async def test_presence_comes_back_after_its_owner_was_killed(sdk):
+    async with cluster(3) as c:
+        channel = await c.key(c[2])
+        async with contextlib.AsyncExitStack() as stack:
+            clients = {}
+            for name, node in (("alice", c[0]), ("bob", c[1])):
+                clients[name] = await stack.enter_async_context(
+                    await connect(sdk, node, token=token(name))
+                )
+                await clients[name].subscribe(channel)
+            c[2].kill()
+            await c.gone(c[2], channel, within=5)
+
+            async def both():
+                with contextlib.suppress(Exception):
+                    return sorted((await clients["alice"].presence(channel)).values()) == [
+                        "alice",
+                        "bob",
+                    ]
+
+            await eventually(both, 10, "presence with both again")
+
+
+async def test_clients_of_a_killed_node_come_back_elsewhere_and_miss_nothing(sdk):
+    async with cluster(3) as c, Cable(c[2], c[0]) as cable:
+        channel = await c.key(c[1])
+        async with (
+            await connect(sdk, cable, token=token("alice")) as alice,
+            await connect(sdk, c[0], token=token("bob")) as bob,
+        ):
+            await alice.subscribe(channel)
+            await bob.subscribe(channel)
+            await bob.publish(channel, 0)
+            await alice.events.next("publication", channel=channel)
+            c[2].kill()
+            for number in range(1, 6):
+                await bob.publish(channel, number)
+            await alice.events.next(
+                "subscribed", channel=channel, was_recovering=True, recovered=True
+            )
+            got = await alice.events.count(6, "publication", channel=channel)
+            assert [event["data"] for event in got] == list(range(6))
+
+
+@pytest.mark.parametrize("address", ["same", "another"])
+async def test_a_node_restarted_at_once_replaces_itself(address):
+    async with cluster(3) as c:
+        before = await c[0].incarnation("n3")
+        slots = await c.slots()
+        c[2].kill()
+        if address == "another":
+            c[2].move()
+        c[2].launch()
+        await c[2].ready()
+
+        async def replaced():
+            known = {await node.incarnation("n3") for node in c}
+            return len(known) == 1 and known.isdisjoint({before, None})
+
+        await eventually(replaced, 10, "everybody knows the new incarnation")
+        await c.settled()
+        # The ring follows the name: it has its old slots back.
+        assert await c.slots() == slots
+
+
+async def test_a_second_node_of_a_name_is_refused_and_says_why():
+    async with cluster(2) as c:
+        double = c.node("n2")
+        double.launch()
+        assert await double.exit_code(within=10) != 0
+        assert c[1].mesh_address in double.log and double.mesh_address in double.log, double.log
+        await c.settled()
+        assert c[1].running
+
+
+async def test_a_wrong_secret_is_kept_out_and_harms_nobody():
+    async with cluster(2) as c:
+        stranger = c.node("stranger", secret=c.new_secret("other")).launch()
+        try:
+            await eventually(
+                lambda: any(word in node.log for node in c for word in ("refused", "secret")),
+                10,
+                "somebody says why the stranger is kept out",
+            )
+            if stranger.running:
+                assert await stranger.get_status_code("/readyz") == 503
+            for node in c.nodes[:2]:
+                assert sorted(await node.members()) == ["n1", "n2"]
+                # Told once a source, however often it tries.
+                assert sum("secret" in line for line in node.log.splitlines()) <= 2
+        finally:
+            if stranger.running:
+                stranger.kill()
+
+
+async def test_the_secret_is_replaced_node_by_node():
+    async with cluster(2) as c:
+        old, new = c.secret, c.new_secret("new")
+        # First everybody accepts both, then everybody uses the new one, then the old one goes.
+        for secret, accepted in ((old, new), (new, old), (new, None)):
+            for node, other in ((c[1], c[0]), (c[0], c[1])):
+                node.terminate()
+                assert await node.exit_code(within=20) == 0
+                node.secret, node.join = secret, [other]
+                node.args = ["--set", f"previous_secret_file={accepted}"] if accepted else []
+                await node.start()
+                await c.settled()
+
+
+async def test_the_seed_may_come_up_last():
+    async with cluster(3, start=False) as c:
+        c[1].launch()
+        c[2].launch()
+        for node in (c[1], c[2]):
+            await eventually(lambda node=node: serves(node), 10, "its HTTP side")
+        # c[1] and c[2] know nobody but the seed: neither serves clients alone.
+        assert [await node.get_status_code("/readyz") for node in (c[1], c[2])] == [503, 503]
+        c[0].launch()
+        for node in c:
+            await node.ready(within=15)
+        await c.settled()
+
+
+async def test_two_nodes_that_point_at_each_other_form_one_cluster():
+    async with cluster(2, start=False) as c:
+        c[0].join, c[1].join = [c[1]], [c[0]]
+        c[0].launch()
+        c[1].launch()
+        for node in c:
+            await node.ready(within=15)
+        await c.settled()
+
+
+async def test_a_paused_node_leaves_and_comes_back():
+    async with cluster(3) as c:
+        key = await c.key(c[2])
+        c[2].pause()
+        try:
+
+            async def out():
+                return "n3" not in await asyncio.gather(c[0].owner(key), c[1].owner(key))
+
+            await eventually(out, 5, "the paused node is out of the view")
+        finally:
+            c[2].resume()
+        await c.settled(within=20)
+
+
+async def test_traffic_of_the_living_goes_on_while_a_node_dies():
+    async with cluster(3) as c:
+        channels = [await c.key(c[0], "long:a"), await c.key(c[1], "long:b")]
+        async with Load(channels, pause=0.01) as load:
+            await load.listen("n1", c[0])
+            await load.listen("n2", c[1])
+            await load.publish_on(c[0], c[1])
+            await load.flows()
+            c[2].kill()
+            await load.flows(100, within=20)
+            await load.stop()
+            await load.check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--join", "127.0.0.1:7401"], ["orbweb secret"]),
+        (["--mesh-listen", "127.0.0.1:7401"], ["orbweb secret"]),
+        (["--listen", "nonsense"], ["listen", "nonsense"]),
+        (["--dev", "--listen", "0.0.0.0:0"], ["dev"]),
+    ],
+)
+async def test_a_wrong_start_says_what_is_wrong(arguments, words):
+    async with cluster(1, start=False, mesh=False, config="") as c:
+        c[0].words = ["serve", *arguments]
+        c[0].launch()
+        assert await c[0].exit_code(within=5) != 0
+        assert all(word in c[0].log for word in words), c[0].log
+
+
+async def serves(node):
+    if not node.running:
+        raise Ended(node.log)
+    return await node.get_status_code("/healthz") == 200
+
+
+async def until_published(client, channel, data):
+    """Publishes until it is acknowledged: while a slot has no owner, publishing is refused."""
+
+    async def published():
+        try:
+            await client.publish(channel, data)
+        except Exception:  # whatever the SDK raises: it wasn't acknowledged
+            return False
+        return True
+
+    await eventually(published, 15, "a publish after the owner changed")
