@@ -1,6 +1,6 @@
 //! `orbweb serve`: runs a node until a signal stops it.
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write};
+use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -69,6 +69,7 @@ pub(super) fn greeting(config: &Config) -> String {
 fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).context("`log.level`")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = builder.with_ansi(io::stderr().is_terminal());
     let started = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

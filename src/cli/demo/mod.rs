@@ -156,7 +156,9 @@ impl Demo {
         let Shared { folder, api_key, .. } = &self.shared;
         let first = self.nodes.first().map_or_else(String::new, DemoNode::url);
         writeln!(out, "\nlogs    {}", folder.display())?;
-        writeln!(out, "status  orbweb status --node {first} --api-key {api_key}")?;
+        let program = std::env::args_os().next().unwrap_or_else(|| "orbweb".into());
+        let program = program.to_string_lossy();
+        writeln!(out, "status  {program} status --node {first} --api-key {api_key}")?;
         writeln!(
             out,
             "\npress k to kill a node (it is back after {} s), q to quit",
