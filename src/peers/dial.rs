@@ -84,6 +84,11 @@ impl Dials {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn targets(&self) -> Vec<Target> {
+        self.lock().targets.keys().cloned().collect()
+    }
+
     fn is_own(&self, address: SocketAddr) -> bool {
         self.lock().own.contains(&address)
     }

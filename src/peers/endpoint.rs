@@ -60,7 +60,7 @@ async fn receive(mesh: Arc<Mesh>, connecting: Connecting, address: SocketAddr, p
     let Err(failure) = met else { return };
     report(&mesh, Side::Acceptor, address, &failure).await;
     if failure.unmet != Unmet::Refusing(Refusal::AlreadyLinked) {
-        permit.penalise().await;
+        mesh.stop.run_until_cancelled(permit.penalise()).await;
     }
 }
 
@@ -115,8 +115,13 @@ async fn report(mesh: &Mesh, side: Side, address: SocketAddr, failure: &Failure)
         tracing::debug!(%address, peer, reason = %refusal, "link.not_needed");
         return;
     }
-    let counter = if by_us { &mesh.counters.refused } else { &mesh.counters.refused_by_peers };
-    counter.add(1);
+    // A dialler of another cluster refuses our certificate before we see its own: it counts as
+    // refused all the same.
+    if by_us || side == Side::Acceptor {
+        mesh.counters.refused.add(1);
+    } else {
+        mesh.counters.refused_by_peers.add(1);
+    }
     // The port of a source that dials is of its own choosing; the port of a target is not.
     let source = match side {
         Side::Dialler => address,
@@ -127,7 +132,7 @@ async fn report(mesh: &Mesh, side: Side, address: SocketAddr, failure: &Failure)
     }
     let reason = if by_us { mesh.mirror(failure, refusal) } else { refusal.clone() };
     let fatal = mesh.is_fatal(side, &reason);
-    let concerns_me = !by_us || side == Side::Dialler && !is_about_a_name(&reason);
+    let concerns_me = side == Side::Dialler && !(by_us && is_about_a_name(&reason));
     if fatal || concerns_me {
         mesh.event(PeerEvent::Refused { by: address, reason, fatal }).await;
     }

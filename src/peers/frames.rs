@@ -198,23 +198,25 @@ fn cut(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, FrameError>
 mod tests {
     use super::*;
 
+    const FRAME: PeerFrame = PeerFrame::NotOwner { number: 7, owner: None };
+
     fn bytes(wire: &Wire) -> BytesMut {
         BytesMut::from(&[&wire.head[..], &wire.body[..]].concat()[..])
     }
 
     #[test]
     fn a_frame_survives_the_wire_directly_and_relayed() {
-        let encoded = Encoded::new(&PeerFrame::Nothing).unwrap();
+        let encoded = Encoded::new(&FRAME).unwrap();
         let mut stream = bytes(&encoded.direct());
         stream.unsplit(bytes(&encoded.relay(Incarnation(1), Incarnation(2))));
         let direct = cut(&mut stream, 100).unwrap().unwrap();
-        assert_eq!(LaneFrame::read(direct).unwrap(), LaneFrame::Direct(PeerFrame::Nothing));
+        assert_eq!(LaneFrame::read(direct).unwrap(), LaneFrame::Direct(FRAME));
         let relayed = cut(&mut stream, 100).unwrap().unwrap();
         let LaneFrame::Relay { to, origin, frame } = LaneFrame::read(relayed).unwrap() else {
             panic!("not relayed");
         };
         assert_eq!((to, origin), (Incarnation(1), Incarnation(2)));
-        assert_eq!(decode(&frame).unwrap(), PeerFrame::Nothing);
+        assert_eq!(decode(&frame).unwrap(), FRAME);
         assert!(stream.is_empty());
     }
 
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn part_of_a_frame_waits_for_the_rest() {
-        let whole = bytes(&Encoded::new(&PeerFrame::Nothing).unwrap().direct());
+        let whole = bytes(&Encoded::new(&FRAME).unwrap().direct());
         for len in 0..whole.len() {
             assert_eq!(cut(&mut BytesMut::from(&whole[..len]), 100).unwrap(), None);
         }

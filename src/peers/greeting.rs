@@ -109,7 +109,8 @@ impl Greeting<'_> {
         let mut own = self.exchange(peer).await?;
         let Some(hello) = peer.as_deref() else { return Err(Unmet::Late) };
         let version = self.check(hello)?;
-        let accept = Wire::control(&LinkFrame::Accept(Accept { version })).map_err(FrameError::from);
+        let accept =
+            Wire::control(&LinkFrame::Accept(Accept { version })).map_err(FrameError::from);
         let accept = accept.map_err(failed)?;
         let arbiter = self.mesh.config.node < hello.node;
         let link = Link::new(hello, self.side == Side::Dialler, self.connection.clone());
@@ -205,9 +206,8 @@ impl Greeting<'_> {
         let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let leaf = chain.as_ref().and_then(|chain| chain.first());
         let leaf = leaf.ok_or_else(|| Unmet::Failed("it has no certificate".to_owned()))?;
-        CertifiedNode::read(leaf).map_err(|error| {
-            Unmet::Refusing(Refusal::Other(error.to_string()))
-        })
+        CertifiedNode::read(leaf)
+            .map_err(|error| Unmet::Refusing(Refusal::Other(error.to_string())))
     }
 
     async fn accepted(&self, own: &mut OwnStream) -> Result<(), Unmet> {
@@ -218,12 +218,15 @@ impl Greeting<'_> {
         }
     }
 
-    /// Refuses a newcomer while another incarnation of its name answers.
+    /// Refuses a newcomer while another incarnation of its name answers; one that doesn't goes.
     async fn free_name(&self, hello: &Hello) -> Result<(), Unmet> {
-        match self.mesh.registry.by_name(&hello.node.name) {
-            Some(old) if old.id != hello.node && old.answers().await => Err(taken(&old, hello)),
-            _ => Ok(()),
+        let old = self.mesh.registry.by_name(&hello.node.name);
+        let Some(old) = old.filter(|old| old.id != hello.node) else { return Ok(()) };
+        if old.answers().await {
+            return Err(taken(&old, hello));
         }
+        old.displace();
+        Ok(())
     }
 
     /// Enters the link; a link that was there before stays if its node answers, except when the
@@ -250,7 +253,7 @@ impl Greeting<'_> {
             match registry.install(link, old.as_ref()) {
                 Installed::Yes => {
                     self.mesh.linked_once();
-                    old.iter().for_each(|old| old.close(CloseCode::Replaced));
+                    old.iter().for_each(|old| old.displace());
                     return Ok(old);
                 }
                 Installed::Changed => {}

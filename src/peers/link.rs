@@ -3,7 +3,7 @@
 //! hellos were accepted; a link that is stuck blocks nobody else.
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,6 +114,8 @@ pub(super) struct Link {
     pongs: watch::Sender<u64>,
     counters: LinkCounters,
     since: Instant,
+    /// Whether another link took its place.
+    displaced: AtomicBool,
     /// Set when the last event of the link is in the queue.
     pub(super) ended: CancellationToken,
 }
@@ -134,6 +136,7 @@ impl Link {
             pongs: watch::Sender::new(0),
             counters: LinkCounters::default(),
             since: Instant::now(),
+            displaced: AtomicBool::new(false),
             ended: CancellationToken::new(),
         })
     }
@@ -179,6 +182,12 @@ impl Link {
 
     pub(super) fn close(&self, code: CloseCode) {
         self.connection.close(VarInt::from_u32(code as u32), code.to_string().as_bytes());
+    }
+
+    /// Makes room for another link to the same name.
+    pub(super) fn displace(&self) {
+        self.displaced.store(true, Ordering::Relaxed);
+        self.close(CloseCode::Replaced);
     }
 
     pub(super) fn age(&self) -> Duration {
@@ -238,6 +247,8 @@ pub(super) async fn run(mesh: Arc<Mesh>, link: Arc<Link>, own: OwnStream, old: O
     } else {
         LinkEnd::Closed
     };
+    let displaced = link.displaced.load(Ordering::Relaxed);
+    let why = if displaced { LinkEnd::Replaced } else { why };
     if let LinkEnd::Invalid(error) = &why {
         tracing::warn!(peer = %link.id, error, "link.invalid");
         link.close(CloseCode::Invalid);
@@ -303,7 +314,7 @@ async fn write_lanes(link: Arc<Link>) -> Result<(), LinkEnd> {
         let link = link.clone();
         writers.spawn(async move { write(&link, &link.lanes[lane], stream).await });
     }
-    first_end(&mut writers, &link).await.into()
+    Err(first_end(&mut writers, &link).await)
 }
 
 /// Reads each lane in its own task: one whose frames wait for a core holds up no other.
@@ -399,11 +410,5 @@ async fn read_own(
                 Err(error) => tracing::debug!(peer = %link.id, %error, "link.unknown_frame"),
             }
         }
-    }
-}
-
-impl From<LinkEnd> for Result<(), LinkEnd> {
-    fn from(end: LinkEnd) -> Self {
-        Err(end)
     }
 }

@@ -194,8 +194,7 @@ impl Peers {
         });
         let stop = mesh.stop.clone();
         mesh.tasks.spawn(endpoint::accept(mesh.clone()));
-        mesh.tasks
-            .spawn(stop.run_until_cancelled_owned(gossip::pump(mesh.clone(), ends.outgoing)));
+        mesh.tasks.spawn(stop.run_until_cancelled_owned(gossip::pump(mesh.clone(), ends.outgoing)));
         let close = Arc::new(CloseOnDrop(mesh.clone()));
         Ok((Self { mesh, _close: close }, gossip))
     }

@@ -74,9 +74,11 @@ pub struct LinkStatus {
 /// What happened on all links since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PeersStats {
-    /// Connections that this node refused: wrong secret, other configuration, name taken.
+    /// Connections that came in or were dialled and that this node refused, or that came in and
+    /// whose dialler found that it doesn't belong here: wrong secret, other configuration, name
+    /// taken.
     pub refused: u64,
-    /// Connections that peers refused.
+    /// Connections that this node dialled and that peers refused.
     pub refused_by_peers: u64,
     /// Connections turned away because too many were being made.
     pub turned_away: u64,

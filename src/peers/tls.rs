@@ -90,10 +90,9 @@ impl Tls {
         let (roots, leaves) = (Arc::new(roots), Arc::new(Leaves(leaves)));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls13 = [&rustls::version::TLS13];
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-                .build()
-                .map_err(|e| TlsError::Pem { option: "--tls-ca", cause: e.to_string() })?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|e| TlsError::Pem { option: "--tls-ca", cause: e.to_string() })?;
         let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&tls13)?
             .with_client_cert_verifier(verifier)
@@ -174,10 +173,8 @@ fn derived_leaf(
     let issuer = own.subjects().first().map(|subject| subject.as_ref().to_vec());
     roots.extend(own.roots);
 
-    let mut params = CertificateParams::new(vec![
-        SERVER_NAME.to_owned(),
-        format!("*.{SERVER_NAME}"),
-    ])?;
+    let mut params =
+        CertificateParams::new(vec![SERVER_NAME.to_owned(), format!("*.{SERVER_NAME}")])?;
     let uri = format!("orbweb:{}/{}", node.name, node.incarnation);
     params.subject_alt_names.push(SanType::URI(uri.try_into()?));
     params.distinguished_name = DistinguishedName::new();
@@ -195,7 +192,8 @@ fn derived_leaf(
 }
 
 fn operator_leaf(pem: &OperatorPem, node: &NodeId) -> Result<(Leaf, RootCertStore), TlsError> {
-    let wrong = |option, cause: &dyn fmt::Display| TlsError::Pem { option, cause: cause.to_string() };
+    let wrong =
+        |option, cause: &dyn fmt::Display| TlsError::Pem { option, cause: cause.to_string() };
     let certificates = |option, pem: &[u8]| {
         let list = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
         match list.map_err(|e| wrong(option, &e))? {

@@ -38,9 +38,7 @@ const INCOMING_BYTES_ALL: u64 = 4 << 20;
 
 /// A socket and the runtime that drives it, from a UDP socket of the caller's. Asks for large
 /// kernel buffers and says when they aren't granted.
-pub fn udp(
-    socket: UdpSocket,
-) -> io::Result<(Arc<dyn AsyncUdpSocket>, Arc<dyn Runtime>)> {
+pub fn udp(socket: UdpSocket) -> io::Result<(Arc<dyn AsyncUdpSocket>, Arc<dyn Runtime>)> {
     let view = socket2::SockRef::from(&socket);
     view.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     view.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
@@ -71,9 +69,8 @@ pub(super) fn endpoint(
     client.transport_config(transport);
     let names = [config.cluster.as_bytes(), config.node.name.as_str().as_bytes()];
     let settings = endpoint_settings(&config.credentials.secret, &names);
-    let mut endpoint =
-        Endpoint::new_with_abstract_socket(settings, Some(server), socket, runtime)
-            .map_err(PeersError::Socket)?;
+    let mut endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, runtime)
+        .map_err(PeersError::Socket)?;
     endpoint.set_default_client_config(client);
     Ok((endpoint, tls.server_name))
 }
@@ -85,9 +82,8 @@ fn endpoint_settings(secret: &Secret, names: &[&[u8]]) -> EndpointConfig {
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &secret.derive("stateless reset", names));
     let ids = u64::from_le_bytes(first_eight(&secret.derive("connection ids", names)));
     let mut settings = EndpointConfig::new(Arc::new(reset));
-    settings.cid_generator(move || {
-        Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(ids))
-    });
+    settings
+        .cid_generator(move || Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(ids)));
     settings
 }
 

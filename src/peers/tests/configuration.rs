@@ -1,0 +1,62 @@
+//! Nodes of clusters that differ don't link, and the newcomer learns how they differ.
+use super::*;
+
+async fn refusal_of(change: impl FnOnce(&mut PeersConfig)) -> (String, bool) {
+    let secret = Secret::generate();
+    let mut old = node("old", &secret);
+    let mut new = Setup::new("new", &secret).with(change).start();
+    new.dial(&old);
+    let (reason, fatal) = new.refused().await;
+    old.quiet().await;
+    assert!(old.linked().is_empty() && new.linked().is_empty());
+    (reason.to_string(), fatal)
+}
+
+#[tokio::test]
+async fn another_cluster_name_is_refused_naming_both() {
+    let (text, fatal) = refusal_of(|config| config.cluster = "prod".into()).await;
+    assert_eq!(text, r#"your cluster is named "prod", ours "test""#);
+    assert!(fatal);
+}
+
+#[tokio::test]
+async fn another_number_of_slots_is_refused_naming_both() {
+    let (text, fatal) = refusal_of(|config| config.slots = 1024).await;
+    assert_eq!(text, "your cluster has slots = 1024, ours has slots = 16384");
+    assert!(fatal);
+}
+
+#[tokio::test]
+async fn another_number_of_copies_is_refused_naming_both() {
+    let (text, fatal) = refusal_of(|config| config.copies = 3).await;
+    assert_eq!(text, "your cluster keeps copies = 3, ours keeps copies = 2");
+    assert!(fatal);
+}
+
+#[tokio::test]
+async fn a_difference_is_not_fatal_to_a_node_that_belongs_to_a_cluster() {
+    let secret = Secret::generate();
+    let [mut a, mut b] = mesh(["a", "b"], &secret).await;
+    let stranger = Setup::new("c", &secret).with(|config| config.slots = 1024).start();
+    a.dial(&stranger);
+    let (reason, fatal) = a.refused().await;
+    assert_eq!(reason, Refusal::Slots { yours: 16384, ours: 1024 });
+    assert!(!fatal);
+    assert_eq!(a.send(&b, Lane::Data, &numbered(1)), Outcome::Queued);
+    assert_eq!(b.numbers(1).await[&a.id.incarnation], [1]);
+}
+
+#[test]
+fn an_address_that_nobody_can_dial_is_refused() {
+    let secret = Secret::generate();
+    let (events, _) = mpsc::channel(1);
+    for address in ["0.0.0.0:7400", "127.0.0.1:0"] {
+        let setup = Setup::new("a", &secret).with(|c| c.advertise = address.parse().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _guard = runtime.enter();
+        let Err(error) = Peers::start(setup.config, setup.socket, events.clone()) else {
+            panic!("{address} was accepted");
+        };
+        assert!(error.to_string().contains(address), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Who is let in: secrets, their rotation, certificates of an operator's.
+use std::io;
+use std::sync::Mutex;
+
+use base64::Engine as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType,
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+/// Log lines of this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn record() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false);
+        (lines, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    fn with(&self, word: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused_counted_and_logged_once() {
+    let (lines, _guard) = Lines::record();
+    let secret = Secret::generate();
+    let [mut a, _b] = mesh(["a", "b"], &secret).await;
+    let mut stranger = node("c", &Secret::generate());
+    stranger.dial(&a);
+    let mut refused = 0;
+    while refused < 3 {
+        let (reason, fatal) = stranger.refused().await;
+        assert_eq!((reason, fatal), (Refusal::Secret, false));
+        refused += 1;
+    }
+    a.quiet().await;
+    assert_eq!(a.linked().len(), 1);
+    // The stranger is the first to see a foreign certificate; what reaches us is its alert.
+    for by_us in ["by_us=true", "by_us=false"] {
+        let lines = lines.with("link.refused");
+        assert_eq!(lines.iter().filter(|l| l.contains(by_us)).count(), 1, "{lines:?}");
+    }
+    let stats = a.peers.stats();
+    assert!(stats.refused >= 3, "{stats:?}");
+    assert!(stats.retries >= 3, "{stats:?}");
+}
+
+#[tokio::test]
+async fn one_round_of_restarts_changes_the_secret() {
+    let (old, new) = (Secret::generate(), Secret::generate());
+    let both = |name| {
+        Setup::new(name, &new).with(|c| c.credentials.previous_secret = Some(old.clone())).start()
+    };
+    let (mut before, mut between, mut after) = (node("a", &old), both("b"), node("c", &new));
+    link(&mut before, &mut between).await;
+    link(&mut between, &mut after).await;
+
+    let (mut before, mut between) = (node("z", &old), both("y"));
+    link(&mut between, &mut before).await;
+    before.dial(&after);
+    assert_eq!(before.refused().await.0, Refusal::Secret);
+}
+
+/// An operator's authority.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: Vec<u8>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "operator");
+        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn credentials(&self, name: &str, uri: bool, secret: &Secret) -> Credentials {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::new(vec![tls::SERVER_NAME.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, if uri { "whatever" } else { name });
+        if uri {
+            let uri = format!("orbweb:{name}").try_into().unwrap();
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let operator = OperatorPem {
+            ca: self.pem.clone(),
+            cert: pem("CERTIFICATE", cert.der()),
+            key: pem("PRIVATE KEY", key.serialized_der()),
+        };
+        Credentials { operator: Some(operator), ..Credentials::new(secret.clone()) }
+    }
+}
+
+fn pem(kind: &str, der: &[u8]) -> Vec<u8> {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n").into_bytes()
+}
+
+fn with_files(name: &str, credentials: Credentials, secret: &Secret) -> Node {
+    Setup::new(name, secret).with(|config| config.credentials = credentials).start()
+}
+
+#[tokio::test]
+async fn certificates_of_an_operator_link_nodes_of_one_secret() {
+    let (authority, secret) = (Authority::new(), Secret::generate());
+    let mut a = with_files("a", authority.credentials("a", true, &secret), &secret);
+    let mut b = with_files("b", authority.credentials("b", false, &secret), &secret);
+    link(&mut a, &mut b).await;
+
+    let other = Secret::generate();
+    let mut c = with_files("c", authority.credentials("c", true, &other), &other);
+    c.dial(&a);
+    assert_eq!(c.refused().await.0, Refusal::Secret);
+
+    let mut d = with_files("d", Authority::new().credentials("d", true, &secret), &secret);
+    d.dial(&a);
+    assert_eq!(d.refused().await.0, Refusal::Secret);
+}
+
+#[tokio::test]
+async fn a_node_with_the_certificate_of_another_does_not_start() {
+    let (authority, secret) = (Authority::new(), Secret::generate());
+    let setup = Setup::new("a", &secret)
+        .with(|config| config.credentials = authority.credentials("b", true, &secret));
+    let Err(error) = Peers::start(setup.config, setup.socket, mpsc::channel(1).0) else {
+        panic!("started");
+    };
+    assert_eq!(error.to_string(), r#"--tls-cert is for node "b", this node is named "a""#);
+}
+
+#[tokio::test]
+async fn a_hello_for_another_node_than_the_certificate_is_refused() {
+    let secret = Secret::generate();
+    let mut a = node("a", &secret);
+    // A certificate for "b", a hello that says "c".
+    let setup = Setup::new("b", &secret);
+    let (socket, runtime) = udp(setup.socket).unwrap();
+    let (endpoint, name) = transport::endpoint(&setup.config, socket, runtime).unwrap();
+    let liar = Setup::new("c", &secret).start();
+    let connection = endpoint.connect(a.address, &name).unwrap().await.unwrap();
+    let Err(failure) =
+        greeting::greet(&liar.peers.mesh, &connection, identity::Side::Dialler).await
+    else {
+        panic!("let in");
+    };
+    let greeting::Unmet::Refused(Refusal::Identity { hello, certificate }) = failure.unmet else {
+        panic!("{}", failure.unmet);
+    };
+    assert!(hello.starts_with("c@") && certificate.starts_with("b@"), "{hello} {certificate}");
+    a.quiet().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_hello_is_closed_in_time() {
+    let secret = Secret::generate();
+    let mut a = node("a", &secret);
+    let setup = Setup::new("b", &secret);
+    let (socket, runtime) = udp(setup.socket).unwrap();
+    let (endpoint, name) = transport::endpoint(&setup.config, socket, runtime).unwrap();
+    let connection = endpoint.connect(a.address, &name).unwrap().await.unwrap();
+    let started = tokio::time::Instant::now();
+    let reason = timeout(PATIENCE, connection.closed()).await.unwrap();
+    let quinn::ConnectionError::ApplicationClosed(close) = reason else { panic!("{reason}") };
+    assert_eq!(close.error_code, VarInt::from_u32(CloseCode::Late as u32));
+    assert!(started.elapsed() < endpoint::GREETING_TIMEOUT + Duration::from_secs(1));
+    assert!(a.linked().is_empty() && a.events.try_recv().is_err());
+}
