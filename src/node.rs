@@ -1,7 +1,136 @@
-//! The composition root.
-use crate::config::Config;
+//! The composition root: binds, wires the parts and takes them apart again. It decides nothing.
+mod clock;
+mod facts;
+mod metrics;
+mod sockets;
+mod wiring;
 
-/// Runs a node until it is told to stop.
-pub async fn run(_config: Config) -> anyhow::Result<()> {
-    anyhow::bail!("the parts of the node are not wired together in this build")
+use std::process;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::config::Config;
+use crate::delivery::event::Event;
+use crate::delivery::mailbox::CoreSender;
+use crate::engine::Progress;
+use crate::gateway::Gateway;
+use crate::membership::{Membership, State};
+use crate::peers::Peers;
+
+pub use sockets::Sockets;
+
+/// How long a joining node waits to be told everything before it turns up all the same.
+const LEARN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections closed a second while draining, so that their clients don't all come back at once.
+const CLOSED_PER_SECOND: u32 = 2_000;
+
+/// Binds, runs a node until a signal, and drains it. A second signal exits at once.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let drain_timeout = config.drain_timeout;
+    let sockets = Sockets::bind(&config)?;
+    let mut node = Node::start(config, sockets).await?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        error = node.failed() => return Err(error),
+    }
+    tracing::info!(timeout = ?drain_timeout, "node.leaving");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::warn!("node.killed_by_second_signal");
+        process::exit(130);
+    });
+    node.drain(drain_timeout).await;
+    tracing::info!("node.left");
+    Ok(())
+}
+
+/// A running node.
+pub struct Node {
+    core: CoreSender,
+    gateway: Gateway<TcpListener>,
+    membership: Option<Membership>,
+    peers: Option<Peers>,
+    progress: watch::Receiver<Progress>,
+    failures: mpsc::Receiver<anyhow::Error>,
+    status: std::sync::Arc<arc_swap::ArcSwap<crate::delivery::event::CoreStatus>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node on sockets of the caller's.
+    pub async fn start(config: Config, sockets: Sockets) -> anyhow::Result<Self> {
+        wiring::start(config, sockets).await
+    }
+
+    /// Waits for something after which this node can't go on.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.failures.recv().await {
+            Some(error) => error,
+            None => anyhow::anyhow!("the node's tasks ended"),
+        }
+    }
+
+    /// Announces the leave, hands slots over, closes connections, and stops, within `within`.
+    pub async fn drain(mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        if let Some(membership) = &self.membership {
+            membership.set_state(State::Leaving);
+        }
+        // The mailbox is only closed if the engine has ended, and then nothing is owned.
+        let _ended = self.core.push(Event::Leave).await;
+        let handed_over = self.progress.wait_for(|progress| progress.drained);
+        // A quarter of the time stays for the connections.
+        if timeout(within * 3 / 4, handed_over).await.is_err() {
+            let owned = self.status.load().slots_owned;
+            tracing::warn!(slots_owned = owned, "drain.timed_out");
+        }
+        let connections = u32::try_from(self.gateway.connections()).unwrap_or(u32::MAX);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let pace = Duration::from_secs(1) * connections / CLOSED_PER_SECOND;
+        if timeout(left, self.gateway.drain(pace.min(left * 3 / 4))).await.is_err() {
+            tracing::warn!(connections = self.gateway.connections(), "drain.connections_left");
+        }
+        self.stop().await;
+    }
+
+    /// Stops without handing anything over.
+    pub async fn stop(self) {
+        self.gateway.stop().await;
+        if let Some(membership) = self.membership {
+            membership.shutdown().await;
+        }
+        if let Some(peers) = self.peers {
+            peers.close().await;
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Turns the node up once it has been told everything, or after [`LEARN_TIMEOUT`].
+async fn turn_up(state: impl FnOnce(State), mut progress: watch::Receiver<Progress>) {
+    let caught_up = progress.wait_for(|progress| progress.caught_up);
+    match timeout(LEARN_TIMEOUT, caught_up).await {
+        Ok(_) => tracing::info!("node.caught_up"),
+        Err(_) => tracing::warn!(after = ?LEARN_TIMEOUT, "node.up_without_all_copies"),
+    }
+    state(State::Up);
+}
+
+/// A message with the cause, for the process that ends because of it.
+fn fatal(reason: impl std::fmt::Display) -> anyhow::Result<()> {
+    Err(anyhow::anyhow!("{reason}")).context("this node can't be part of the cluster")
 }

@@ -119,6 +119,12 @@ impl Membership {
         facts::raise(&self.state, state);
     }
 
+    /// [`Membership::set_state`] for a task of its own.
+    pub fn state_setter(&self) -> impl FnOnce(State) + Send + 'static {
+        let own = self.state.clone();
+        move |state| facts::raise(&own, state)
+    }
+
     /// Announces that this node leaves: it is out of every view within some gossip intervals.
     /// Gossip goes on, so that others know it reachable, until [`Membership::shutdown`].
     pub fn leave(&self) {

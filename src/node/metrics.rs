@@ -1,0 +1,94 @@
+//! What Prometheus is told: counters that live elsewhere, read when it asks.
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::delivery::event::CoreStatus;
+use crate::gateway::GatewayStats;
+use crate::peers::Peers;
+
+/// See the module.
+pub(super) struct NodeMetrics {
+    gateway: Arc<GatewayStats>,
+    cores: Arc<ArcSwap<CoreStatus>>,
+    peers: Option<Peers>,
+}
+
+impl NodeMetrics {
+    pub(super) fn new(
+        gateway: Arc<GatewayStats>,
+        cores: Arc<ArcSwap<CoreStatus>>,
+        peers: Option<Peers>,
+    ) -> Self {
+        Self { gateway, cores, peers }
+    }
+
+    /// Name, whether it is a level, and value of everything.
+    fn values(&self) -> Vec<(String, bool, u64)> {
+        let mut values: Vec<(String, bool, u64)> = Vec::new();
+        let mut add = |part: &str, name: &str, level: bool, value: u64| {
+            values.push((format!("orbweb_{part}_{name}"), level, value));
+        };
+        for (name, level, value) in self.gateway.all() {
+            add("gateway", name, level, value);
+        }
+        let cores = self.cores.load();
+        add("slot", "owned", true, cores.slots_owned.into());
+        add("slot", "claiming", true, cores.slots_claiming.into());
+        add("slot", "won", false, cores.claims.won);
+        add("slot", "rejected", false, cores.claims.rejected);
+        add("slot", "incomplete", false, cores.claims.incomplete);
+        add("claim", "begun", false, cores.claims.begun);
+        add("stream", "held", true, cores.streams);
+        add("request", "pending", true, cores.pending);
+        add("request", "parked", true, cores.parked);
+        add("hub", "channels", true, cores.channels);
+        if let Some(peers) = &self.peers {
+            let stats = peers.stats();
+            add("link", "up", true, peers.links().len() as u64);
+            add("link", "refused", false, stats.refused);
+            add("link", "refused_by_peers", false, stats.refused_by_peers);
+            add("link", "turned_away", false, stats.turned_away);
+            add("link", "retries", false, stats.retries);
+            add("link", "dials", false, stats.dials);
+            add("link", "frames_dropped", false, stats.dropped);
+            add("link", "frames_unreachable", false, stats.unreachable);
+            add("link", "gossip_dropped", false, stats.gossip_dropped);
+            add("link", "relay_dropped", false, stats.relay_dropped);
+        }
+        values
+    }
+}
+
+impl fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.values().iter().map(|(name, _, value)| (name, value))).finish()
+    }
+}
+
+impl Collector for NodeMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, level, value) in self.values() {
+            let help = name.replace('_', " ");
+            if level {
+                let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                gauge.encode(encoder.encode_descriptor(
+                    &name,
+                    &help,
+                    None,
+                    gauge.metric_type(),
+                )?)?;
+            } else {
+                let counter = ConstCounter::new(value);
+                let kind = counter.metric_type();
+                counter.encode(encoder.encode_descriptor(&name, &help, None, kind)?)?;
+            }
+        }
+        Ok(())
+    }
+}

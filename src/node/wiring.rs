@@ -1,0 +1,332 @@
+//! Starts the parts of a node in order and connects them.
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::facts::{Facts, Inspections};
+use super::sockets::{Mesh, Sockets};
+use super::{Node, clock, fatal, turn_up};
+use crate::api::{Api, ApiMetrics, router};
+use crate::config::{self, Config};
+use crate::delivery::core::Core;
+use crate::delivery::event::{CoreStatus, Event, Outlook, ShardId};
+use crate::delivery::mailbox::{CoreSender, ShardSender};
+use crate::engine::{Engine, LinkNews, Progress};
+use crate::gateway::{self, Gateway, GatewayConfig, Limits, Origins, Threads, Times};
+use crate::membership::{Lookout, Membership, MembershipConfig, Snapshot};
+use crate::ownership::placement::Placement;
+use crate::ownership::serving::{Degraded, Serving, ServingGate};
+use crate::ownership::view::{Member, View};
+use crate::peers::{
+    Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
+};
+use crate::protocol::ids::{Incarnation, NodeId};
+use crate::protocol::link::PROTOCOL_MAX;
+
+/// Batches of frames that may wait for the engine; a link that finds this full waits, which slows
+/// the peer that sends.
+const PEER_EVENTS_LEN: usize = 1_024;
+/// News for the node beside the data path.
+const NEWS_LEN: usize = 256;
+/// How often the outlook is made anew without news: whether to serve depends on time, too.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<Node> {
+    let id = NodeId { name: config.name.clone(), incarnation: Incarnation(rand::random()) };
+    let listener = TcpListener::from_std(sockets.http)?;
+    let bound = listener.local_addr()?;
+    let client_url = config.client_url(bound);
+    let shard_count = shards(&config);
+
+    let (core, mailbox) = CoreSender::channel();
+    let (mut shards, mailboxes) = gateway::shards(usize::from(shard_count));
+    let (api_shard, api_mailbox) = ShardSender::channel();
+    shards.push(api_shard);
+    let (news, news_in) = mpsc::channel(NEWS_LEN);
+    let (failures, failures_in) = mpsc::channel(4);
+    let (progress, progress_in) = watch::channel(Progress::default());
+    let status = Arc::new(ArcSwap::from_pointee(CoreStatus::default()));
+    let outlook = Arc::new(ArcSwap::from_pointee(Outlook::default()));
+    let (peer_events, peer_events_in) = mpsc::channel(PEER_EVENTS_LEN);
+    let mut tasks = Vec::new();
+
+    let mesh = match sockets.mesh {
+        Some(mesh) => Some(join_mesh(&config, &id, mesh, &client_url, peer_events, &mut tasks)?),
+        None => None,
+    };
+    let (peers, membership) = mesh.unzip();
+
+    let engine = Engine {
+        core: Core::new(id.incarnation, config.slots, rand::random()),
+        mailbox,
+        peers: peers.clone(),
+        peer_events: peer_events_in,
+        shards,
+        news,
+        progress,
+        status: status.clone(),
+        clock: clock::now,
+    };
+    tasks.push(tokio::spawn(engine.run()));
+
+    let inspections = Arc::new(Inspections::default());
+    let facts = Arc::new(Facts::new(
+        id.clone(),
+        client_url,
+        config.slots,
+        peers.clone(),
+        membership.as_ref().map(Membership::snapshots),
+        outlook.clone(),
+        status.clone(),
+        inspections.clone(),
+    ));
+    let metrics = {
+        let mut registry = facts.registry_mut()?;
+        ApiMetrics::register(&mut registry)
+    };
+    let api = Api::new(&config, core.clone(), ShardId(shard_count), facts.clone(), metrics);
+    tasks.push(tokio::spawn(api.read_replies(api_mailbox)));
+
+    let gateway = Gateway::start(
+        gateway_config(&config, &id),
+        listener,
+        router(api),
+        core.clone(),
+        mailboxes,
+        Threads::Own,
+    )?;
+    facts.set_gateway(gateway.stats());
+    tasks.push(tokio::spawn(hear(news_in, facts, inspections, failures.clone())));
+
+    match &membership {
+        Some(membership) => {
+            let look = Look {
+                lookout: Lookout::new(
+                    config.slots,
+                    ServingGate::new(config.copies, degraded(&config)),
+                ),
+                core: core.clone(),
+                peers: peers.clone(),
+                outlook,
+                status: status.clone(),
+                failures,
+            };
+            tasks.push(tokio::spawn(look.run(membership.snapshots())));
+            let state = membership.state_setter();
+            tasks.push(tokio::spawn(turn_up(state, progress_in.clone())));
+        }
+        None => {
+            let alone = Arc::new(alone(&id, &config));
+            outlook.store(alone.clone());
+            core.push(Event::Outlook(alone)).await.context("the engine has just started")?;
+        }
+    }
+    tracing::info!(node = %id, clients = %bound, "node.listening");
+    Ok(Node {
+        core,
+        gateway,
+        membership,
+        peers,
+        progress: progress_in,
+        failures: failures_in,
+        status,
+        tasks,
+    })
+}
+
+/// Shards of the gateway: one a core, unless configured.
+fn shards(config: &Config) -> u16 {
+    match config.client.shards {
+        0 => available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u16::MAX - 1),
+        n => n,
+    }
+}
+
+fn join_mesh(
+    config: &Config,
+    id: &NodeId,
+    mesh: Mesh,
+    client_url: &str,
+    events: mpsc::Sender<PeerEvent>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<(Peers, Membership)> {
+    let peers_config = PeersConfig {
+        node: id.clone(),
+        cluster: config.cluster.clone(),
+        slots: config.slots,
+        copies: config.copies,
+        advertise: mesh.advertise,
+        url: Some(client_url.to_owned()),
+        credentials: credentials(config)?,
+    };
+    let bound = mesh.socket.local_addr()?;
+    let (peers, Gossip { outgoing, incoming }) = Peers::start(peers_config, mesh.socket, events)?;
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let generation = started.map_or(0, |since| since.as_micros() as u64);
+    let mut membership = MembershipConfig::new(id.clone(), generation, mesh.advertise);
+    membership.cluster = config.cluster.clone();
+    membership.client_url = client_url.to_owned();
+    membership.own_addresses = vec![bound];
+    membership.seeds = config.join.iter().map(ToString::to_string).collect();
+    membership.protocol = PROTOCOL_MAX.into();
+    membership.copies = config.copies;
+    membership.slots = config.slots;
+    membership.weight = config.weight;
+    membership.detector.gossip_interval = config.gossip_interval;
+    let (linked, linked_in) = watch::channel(Vec::new());
+    tasks.push(tokio::spawn(pass_links(peers.linked(), linked)));
+    let membership = Membership::start(membership, outgoing, incoming, linked_in)?;
+    Ok((peers, membership))
+}
+
+async fn pass_links(mut from: watch::Receiver<Arc<[NodeId]>>, to: watch::Sender<Vec<NodeId>>) {
+    loop {
+        let linked = from.borrow_and_update().to_vec();
+        to.send_replace(linked);
+        if from.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+    let secret = config.secret.as_ref().context("`secret`: peers need one; see `orbweb secret`")?;
+    let previous = config.previous_secret.as_ref();
+    let operator = match (&config.tls.ca, &config.tls.cert, &config.tls.key) {
+        (Some(ca), Some(cert), Some(key)) => {
+            let read = |key: &str, path: &std::path::Path| {
+                std::fs::read(path)
+                    .with_context(|| format!("`{key}`: cannot read {}", path.display()))
+            };
+            Some(OperatorPem {
+                ca: read("tls.ca", ca)?,
+                cert: read("tls.cert", cert)?,
+                key: read("tls.key", key)?,
+            })
+        }
+        _ => None,
+    };
+    Ok(Credentials {
+        secret: Secret::parse(secret.expose()).context("`secret`")?,
+        previous_secret: previous
+            .map(|secret| Secret::parse(secret.expose()).context("`previous_secret`"))
+            .transpose()?,
+        operator,
+    })
+}
+
+fn gateway_config(config: &Config, id: &NodeId) -> GatewayConfig {
+    let mut gateway = GatewayConfig::new(id.name.clone(), config.channels.clone());
+    let secret = config.token.hmac_secret.as_ref();
+    gateway.token_secret = secret.map(|secret| secret.expose().as_bytes().to_vec());
+    gateway.allow_anonymous = config.client.allow_anonymous;
+    gateway.origins = match config.client.allowed_origins.as_slice() {
+        [] => Origins::SameHost,
+        all if all.iter().any(|origin| origin == "*") => Origins::Any,
+        listed => Origins::Listed(listed.to_vec()),
+    };
+    let connections_max = config.client.connections_max as usize;
+    gateway.limits =
+        Limits { connections_max, connections_per_ip_max: connections_max, ..Limits::default() };
+    gateway.times = Times {
+        ping_interval: config.client.ping_interval,
+        pong_timeout: config.client.pong_timeout,
+        connect_timeout: config.client.auth_timeout,
+    };
+    gateway
+}
+
+fn degraded(config: &Config) -> Degraded {
+    match config.degraded {
+        config::Degraded::Half => Degraded::Half,
+        config::Degraded::Refuse => Degraded::Refuse,
+        config::Degraded::Accept => Degraded::Accept,
+    }
+}
+
+/// The outlook of a node without a mesh.
+fn alone(id: &NodeId, config: &Config) -> Outlook {
+    let view = View::new([Member { id: id.clone(), weight: config.weight }]);
+    let placement = Arc::new(Placement::compute(&view, config.slots));
+    let (planned, serving) = (placement.clone(), Serving::Standalone);
+    Outlook { view, placement, planned, joining: vec![], outside: vec![], serving }
+}
+
+/// Takes what membership sees to the cores and the links.
+struct Look {
+    lookout: Lookout,
+    core: CoreSender,
+    peers: Option<Peers>,
+    outlook: Arc<ArcSwap<Outlook>>,
+    status: Arc<ArcSwap<CoreStatus>>,
+    failures: mpsc::Sender<anyhow::Error>,
+}
+
+impl Look {
+    async fn run(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        let mut again = interval(LOOK_EVERY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    self.link(&snapshot).await;
+                }
+                _ = again.tick() => {}
+            }
+            let snapshot = snapshots.borrow().clone();
+            let repaired = self.status.load().slots_claiming == 0;
+            if let Some(outlook) = self.lookout.observe(&snapshot, repaired, clock::now()) {
+                self.outlook.store(outlook.clone());
+                if self.core.push(Event::Outlook(outlook)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn link(&self, snapshot: &Snapshot) {
+        if let Some(newer) = &snapshot.replaced_by {
+            let reason = format!("{} at {} took over this node's name", newer.id, newer.address);
+            if let Err(error) = fatal(reason) {
+                let _ended = self.failures.send(error).await;
+            }
+        }
+        let Some(peers) = &self.peers else { return };
+        let targets = snapshot.targets.iter();
+        let targets = targets.map(|t| Target { id: t.id.clone(), address: t.address }).collect();
+        peers.set_targets(targets);
+        peers.set_relays(snapshot.relays.clone());
+    }
+}
+
+/// Answers what other nodes ask, and hears what they answer.
+async fn hear(
+    mut news: mpsc::Receiver<LinkNews>,
+    facts: Arc<Facts>,
+    inspections: Arc<Inspections>,
+    failures: mpsc::Sender<anyhow::Error>,
+) {
+    while let Some(news) = news.recv().await {
+        match news {
+            LinkNews::Refused(reason) => {
+                if let Err(error) = fatal(reason) {
+                    let _ended = failures.send(error).await;
+                }
+            }
+            LinkNews::Inspect { from, number } => facts.answer(from, number),
+            LinkNews::Inspected(inspected) => inspections.complete(inspected),
+        }
+    }
+}
