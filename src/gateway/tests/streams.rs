@@ -241,3 +241,30 @@ async fn what_an_unready_inbox_could_not_continue_is_told_late() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn connecting_doesnt_wait_for_ever_and_deliveries_stay_behind_the_reply() {
+    run(config(), async |rig| {
+        let token = token(&json!({"sub": "u", "channels": ["chat:x"]}));
+        rig.core.be_silent("chat:x");
+        let mut client = rig.open("").await;
+        client.send(json!({"id": 1, "connect": {"token": token}})).await;
+        while rig.core.subscribers("#u") == 0 {
+            tokio::task::yield_now().await;
+        }
+        rig.core.publish("#u", "1", true);
+        let started = tokio::time::Instant::now();
+        let reply = client.message().await;
+        assert!(reply["connect"]["subs"]["#u"].is_object(), "{reply}");
+        assert_eq!(reply["connect"]["subs"].get("chat:x"), None);
+        assert!((2..=3).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert_eq!(client.message().await["push"]["pub"], json!({"data": 1, "offset": 1}));
+        rig.core.answer_late();
+        let push = client.message().await["push"].take();
+        assert_eq!(
+            (&push["channel"], &push["subscribe"]["positioned"]),
+            (&json!("chat:x"), &json!(true))
+        );
+    })
+    .await;
+}
