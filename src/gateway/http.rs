@@ -1,6 +1,5 @@
 //! The HTTP side: accepts streams, speaks HTTP/1 with the caller's routes, and takes the stream back
 //! where a client asks for a WebSocket. It hands streams over and never reads a frame.
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
@@ -98,11 +99,11 @@ async fn speak<L: Listener>(
     router: Router,
     stop: CancellationToken,
 ) {
-    let service = axum::middleware::map_request(move |mut request: Request| async move {
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ClientAddress(from));
-        Ok::<_, Infallible>(request)
+        routes.call(request)
     });
-    let service = TowerToHyperService::new(router.layer(service));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -180,7 +181,7 @@ fn accept<L: Listener>(door: &Arc<Door<L>>, mut request: Request) -> Result<Resp
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: header::HeaderName) -> &'h str {
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 

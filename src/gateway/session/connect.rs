@@ -26,6 +26,7 @@ pub(super) struct Connecting {
 #[derive(Debug)]
 struct ServerSide {
     channel: Channel,
+    from: Recover,
     position: Option<Position>,
     was_recovering: bool,
     recovered: bool,
@@ -143,7 +144,8 @@ impl Session {
         let recoverable = scene.rules.of(&channel).is_some_and(|n| n.recovery);
         let position = position.filter(|_| recoverable);
         let was_recovering = from != Recover::No;
-        let subscribed = ServerSide { channel, position, was_recovering, recovered, publications };
+        let subscribed =
+            ServerSide { channel, from, position, was_recovering, recovered, publications };
         self.settle(Some(subscribed), scene, effects);
     }
 
@@ -159,15 +161,21 @@ impl Session {
     }
 
     fn push_late(&self, late: &ServerSide, effects: &mut Effects) {
-        if late.was_recovering && !late.recovered {
-            // The client was told that it had missed nothing.
-            effects.close = Some(Disconnect::InsufficientState);
-            return;
-        }
         let channel = late.channel.as_str();
-        let position = place_before(late.position, &late.publications);
-        let result = SubscribeResult { position, ..SubscribeResult::default() };
-        self.push(effects, &Push::Subscribe { channel, result });
+        let told = match late.from {
+            Recover::From(_) if !late.recovered => {
+                // The client was told that it had missed nothing.
+                effects.close = Some(Disconnect::InsufficientState);
+                return;
+            }
+            Recover::From(from) => late.position.is_some_and(|top| top.epoch == from.epoch),
+            Recover::No | Recover::Unknown => false,
+        };
+        if !told {
+            let position = place_before(late.position, &late.publications);
+            let result = SubscribeResult { position, ..SubscribeResult::default() };
+            self.push(effects, &Push::Subscribe { channel, result });
+        }
         for publication in &late.publications {
             let publication = PublicationFields::from(publication);
             self.push(effects, &Push::Publication { channel, publication });

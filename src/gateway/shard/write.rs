@@ -92,9 +92,8 @@ impl<S: Socket> Shard<S> {
         connection.held = None;
         connection.due.end = end;
         let frame = ws::close(code, reason);
-        if code == Disconnect::Slow.code() {
-            connection.outbox.cut_short(frame);
-        } else if connection.outbox.try_push_reply(frame.clone()).is_err() {
+        let slow = code == Disconnect::Slow.code();
+        if slow || connection.outbox.try_push_reply(frame.clone()).is_err() {
             connection.outbox.cut_short(frame);
         }
         tracing::debug!(client = %connection.session.client, code, reason, "connection.close");

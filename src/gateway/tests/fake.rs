@@ -21,6 +21,9 @@ struct State {
     shards: Vec<ShardSender>,
     channels: HashMap<Channel, Kept>,
     refused: Option<ErrorCode>,
+    /// Requests for this channel aren't answered before [`FakeCore::answer_late`].
+    silent: Option<Channel>,
+    unanswered: Vec<Request>,
 }
 
 struct Kept {
@@ -50,7 +53,13 @@ impl Kept {
 
 impl FakeCore {
     pub(crate) fn spawn(shards: Vec<ShardSender>, mut events: mpsc::Receiver<Event>) -> Self {
-        let state = State { shards, channels: HashMap::new(), refused: None };
+        let state = State {
+            shards,
+            channels: HashMap::new(),
+            refused: None,
+            silent: None,
+            unanswered: Vec::new(),
+        };
         let core = Self(Arc::new(Mutex::new(state)));
         let handle = core.clone();
         tokio::spawn(async move {
@@ -93,6 +102,18 @@ impl FakeCore {
         self.state().refused = code;
     }
 
+    pub(crate) fn be_silent(&self, channel: &str) {
+        self.state().silent = Channel::parse(channel).ok();
+    }
+
+    pub(crate) fn answer_late(&self) {
+        let mut state = self.state();
+        state.silent = None;
+        for request in std::mem::take(&mut state.unanswered) {
+            state.handle(request);
+        }
+    }
+
     pub(crate) fn subscribers(&self, channel: &str) -> usize {
         let channel = Channel::parse(channel).expect("a channel");
         self.state().channels.get(&channel).map_or(0, |kept| kept.subscribers.len())
@@ -101,6 +122,9 @@ impl FakeCore {
 
 impl State {
     fn handle(&mut self, request: Request) {
+        if self.silent.as_ref() == Some(&request.channel) {
+            return self.unanswered.push(request);
+        }
         let reply = self.answer(&request);
         if let Some(reply) = reply {
             let message = ShardMessage::Reply { number: request.id.number, reply };

@@ -140,6 +140,29 @@ async fn handshakes_that_are_not_for_us_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_routes_of_the_caller_are_served() {
+    run(config(), async |rig| {
+        let (answer, _) = rig.get("/hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let (answer, _) = rig.get(crate::gateway::PATH).await;
+        assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_request_is_not_waited_for() {
+    run(config(), async |rig| {
+        let started = tokio::time::Instant::now();
+        let mut client = rig.raw().await;
+        client.write(b"GET / HTTP/1.1\r\nHost: ").await;
+        assert_eq!(client.read().await, Read::End);
+        assert_eq!(started.elapsed().as_secs(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_closes_all_with_3001_over_the_time_given() {
     run(config(), async |rig| {
         let mut clients = Vec::new();

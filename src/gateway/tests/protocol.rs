@@ -275,3 +275,28 @@ async fn tokens_are_refreshed_or_run_out() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_behind_an_unsubscribe_or_to_who_comes_after() {
+    run(config(), async |rig| {
+        let mut alice = rig.connect("alice").await;
+        alice.ask(json!({"id": 2, "subscribe": {"channel": "a"}})).await;
+        alice.ask(json!({"id": 3, "subscribe": {"channel": "b"}})).await;
+        alice.ask(json!({"id": 4, "unsubscribe": {"channel": "a"}})).await;
+        rig.core.publish("a", "1", false);
+        rig.core.publish("#alice", "2", true);
+        assert_eq!(alice.message().await["push"]["pub"]["data"], 2);
+        drop(alice);
+        while rig.core.subscribers("b") > 0 {
+            tokio::task::yield_now().await;
+        }
+        // One on each shard, so that one of them is where alice was.
+        for user in ["bob", "carol"] {
+            let mut next = rig.connect(user).await;
+            rig.core.publish("b", "3", false);
+            rig.core.publish(&format!("#{user}"), "4", true);
+            assert_eq!(next.message().await["push"]["pub"]["data"], 4);
+        }
+    })
+    .await;
+}

@@ -96,11 +96,22 @@ impl Rig {
         client
     }
 
+    /// A client that has said nothing yet.
+    pub(crate) async fn raw(&self) -> Client {
+        let socket = self.dial().await;
+        Client { socket, bytes: Vec::new(), messages: Default::default(), answer_pings: true }
+    }
+
+    /// A plain request; the head of the answer.
+    pub(crate) async fn get(&self, path: &str) -> (String, Client) {
+        let mut client = self.raw().await;
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: a.org\r\n\r\n").as_bytes()).await;
+        (client.head().await, client)
+    }
+
     /// Sends a handshake with further header lines; the head of the answer.
     pub(crate) async fn handshake(&self, query: &str, headers: &str) -> (String, Client) {
-        let socket = self.dial().await;
-        let mut client =
-            Client { socket, bytes: Vec::new(), messages: Default::default(), answer_pings: true };
+        let mut client = self.raw().await;
         let head = format!(
             "GET /connection/websocket{query} HTTP/1.1\r\nHost: a.org\r\nUpgrade: websocket\r\n\
              Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\

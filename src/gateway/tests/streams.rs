@@ -176,8 +176,7 @@ async fn an_inbox_that_is_not_ready_keeps_its_position_and_is_caught_up_later() 
         let mut client = rig.connect("u").await;
         rig.core.publish("#u", "1", true);
         client.message().await;
-        let history = rig.open("").await;
-        drop((client, history));
+        drop(client);
         let mut client = rig.open("").await;
         let token = token(&json!({"sub": "u"}));
         let epoch = "1.1.00000000000000000000000000000007";
@@ -192,8 +191,6 @@ async fn an_inbox_that_is_not_ready_keeps_its_position_and_is_caught_up_later() 
                 "recovered": true, "was_recovering": true})
         );
         rig.core.refuse_subscribes(None);
-        let push = client.message().await["push"].take();
-        assert_eq!(push["subscribe"]["offset"], 1);
         assert_eq!(client.message().await["push"]["pub"], json!({"data": 2, "offset": 2}));
         rig.core.publish("#u", "3", true);
         assert_eq!(client.message().await["push"]["pub"], json!({"data": 3, "offset": 3}));
@@ -210,6 +207,64 @@ async fn temporary_errors_reach_the_client() {
         assert_eq!(reply["error"]["temporary"], true);
         rig.core.refuse_subscribes(None);
         assert!(subscribe(&mut client, json!({})).await.get("subscribe").is_some());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_unready_inbox_could_not_continue_is_told_late() {
+    run(config(), async |rig| {
+        let token = token(&json!({"sub": "u"}));
+        rig.core.publish("#u", "1", true);
+        let connect = async |position: Value| {
+            rig.core.refuse_subscribes(Some(ErrorCode::Internal));
+            let mut client = rig.open("").await;
+            let connect = json!({"token": token, "subs": {"#u": position}});
+            let reply = client.ask(json!({"id": 1, "connect": connect})).await;
+            rig.core.refuse_subscribes(None);
+            (client, reply["connect"]["subs"].clone())
+        };
+        let (mut fresh, subs) = connect(json!({})).await;
+        assert_eq!(subs, Value::Null, "there is no position to keep");
+        let push = fresh.message().await["push"].take();
+        assert_eq!((&push["channel"], &push["subscribe"]["offset"]), (&json!("#u"), &json!(1)));
+        let ours = |term: u8, owner: u8| json!({"recover": true, "epoch": format!("{term}.1.{owner:032x}"), "offset": 1});
+        let (mut lost, _) = connect(ours(1, 8)).await;
+        assert_eq!(lost.closed().await, 3010, "the position proves to be unknown");
+        rig.core.turn("#u");
+        rig.core.publish("#u", "2", true);
+        let (mut turned, subs) = connect(ours(1, 7)).await;
+        assert_eq!(subs["#u"]["offset"], 1);
+        let push = turned.message().await["push"].take();
+        assert_eq!(push["subscribe"]["offset"], 1);
+        assert_eq!(turned.message().await["push"]["pub"]["offset"], 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_doesnt_wait_for_ever_and_deliveries_stay_behind_the_reply() {
+    run(config(), async |rig| {
+        let token = token(&json!({"sub": "u", "channels": ["chat:x"]}));
+        rig.core.be_silent("chat:x");
+        let mut client = rig.open("").await;
+        client.send(json!({"id": 1, "connect": {"token": token}})).await;
+        while rig.core.subscribers("#u") == 0 {
+            tokio::task::yield_now().await;
+        }
+        rig.core.publish("#u", "1", true);
+        let started = tokio::time::Instant::now();
+        let reply = client.message().await;
+        assert!(reply["connect"]["subs"]["#u"].is_object(), "{reply}");
+        assert_eq!(reply["connect"]["subs"].get("chat:x"), None);
+        assert!((2..=3).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert_eq!(client.message().await["push"]["pub"], json!({"data": 1, "offset": 1}));
+        rig.core.answer_late();
+        let push = client.message().await["push"].take();
+        assert_eq!(
+            (&push["channel"], &push["subscribe"]["positioned"]),
+            (&json!("chat:x"), &json!(true))
+        );
     })
     .await;
 }
