@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Mesh;
 use super::endpoint::dial;
-use super::greeting::{Failure, Unmet};
 use super::link::Link;
+use super::refusal::{Failure, Unmet};
 use crate::protocol::ids::NodeId;
 use crate::protocol::link::{LinkFrame, Refusal};
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use quinn::{Connecting, Incoming, VarInt};
 use tokio::time::timeout;
 
+use super::Mesh;
 use super::gate::Permit;
-use super::greeting::{Failure, Unmet, greet};
+use super::greeting::greet;
 use super::identity::Side;
 use super::link::Link;
-use super::{Mesh, PeerEvent};
+use super::refusal::{Failure, Unmet, report};
 use crate::protocol::link::{CloseCode, Refusal};
 
 /// For the handshake, both hellos and a probe of an older node of the same name.
@@ -96,69 +97,6 @@ async fn meet(mesh: &Arc<Mesh>, connecting: Connecting, side: Side) -> Result<Ar
             let code = CloseCode::Late;
             connection.close(VarInt::from_u32(code as u32), code.to_string().as_bytes());
             Err(late)
-        }
-    }
-}
-
-/// Counts, logs once a source, and tells the node if it is the one that was refused.
-async fn report(mesh: &Mesh, side: Side, address: SocketAddr, failure: &Failure) {
-    let peer = failure.peer.as_ref().map(|hello| hello.node.to_string()).unwrap_or_default();
-    let (refusal, by_us) = match &failure.unmet {
-        Unmet::Refusing(refusal) => (refusal, true),
-        Unmet::Refused(refusal) => (refusal, false),
-        unmet => {
-            tracing::debug!(%address, peer, error = %unmet, "link.failed");
-            return;
-        }
-    };
-    if matches!(refusal, Refusal::AlreadyLinked | Refusal::Myself(_)) {
-        tracing::debug!(%address, peer, reason = %refusal, "link.not_needed");
-        return;
-    }
-    // A dialler of another cluster refuses our certificate before we see its own: it counts as
-    // refused all the same.
-    if by_us || side == Side::Acceptor {
-        mesh.counters.refused.add(1);
-    } else {
-        mesh.counters.refused_by_peers.add(1);
-    }
-    // The port of a source that dials is of its own choosing; the port of a target is not.
-    let source = match side {
-        Side::Dialler => address,
-        Side::Acceptor => SocketAddr::new(address.ip(), 0),
-    };
-    if mesh.refusals.is_new(source, refusal) {
-        tracing::warn!(%address, peer, by_us, reason = %refusal, "link.refused");
-    }
-    let reason = if by_us { mesh.mirror(failure, refusal) } else { refusal.clone() };
-    let fatal = mesh.is_fatal(side, &reason);
-    let concerns_me = side == Side::Dialler && !(by_us && is_about_a_name(&reason));
-    if fatal || concerns_me {
-        mesh.event(PeerEvent::Refused { by: address, reason, fatal }).await;
-    }
-}
-
-fn is_about_a_name(reason: &Refusal) -> bool {
-    matches!(reason, Refusal::DuplicateName { .. })
-}
-
-impl Mesh {
-    /// A difference is the same seen from both sides: whoever finds it first, the newcomer must
-    /// know.
-    fn mirror(&self, failure: &Failure, refusal: &Refusal) -> Refusal {
-        match (refusal, &failure.peer) {
-            (Refusal::DuplicateName { yours, theirs, holder, .. }, Some(hello))
-                if *holder == self.config.node =>
-            {
-                Refusal::DuplicateName {
-                    holder: hello.node.clone(),
-                    yours: *theirs,
-                    theirs: *yours,
-                    age_ms: hello.age_ms,
-                    links: hello.links,
-                }
-            }
-            _ => refusal.clone().mirrored(),
         }
     }
 }

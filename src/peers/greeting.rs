@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use quinn::rustls::pki_types::CertificateDer;
-use quinn::{Connection, ConnectionError, VarInt};
-use thiserror::Error;
+use quinn::{Connection, VarInt};
 
 use super::Mesh;
-use super::frames::{FrameError, FrameReader, Wire};
+use super::frames::{FrameReader, Wire};
 use super::identity::Side;
-use super::link::{self, LINK_STREAM, Link, LinkEnd, OwnStream};
+use super::lanes::{self, LINK_STREAM, OwnStream};
+use super::link::{Link, LinkEnd};
+use super::refusal::{Failure, Unmet};
 use super::registry::Installed;
 use super::tls::CertifiedNode;
-use crate::protocol::ids::NodeId;
 use crate::protocol::link::{
     Accept, CloseCode, Hello, LINK_FRAME_BYTES_MAX, LinkFrame, PROOFS_MAX, PROTOCOL_MAX,
     PROTOCOL_MIN, Refusal,
@@ -23,60 +23,6 @@ use crate::protocol::link::{
 
 /// Exported from the TLS session for the proofs (RFC 8446, section 7.5).
 const EXPORT_LABEL: &[u8] = b"EXPORTER-orbweb-hello";
-/// QUIC's codes for TLS alerts start here (RFC 9001, section 4.8).
-const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
-/// The alert for "no protocol name in common".
-const NO_APPLICATION_PROTOCOL: u64 = 0x178;
-
-/// Why a connection didn't become a link.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub(super) enum Unmet {
-    /// This node refuses, and says so.
-    #[error("refused: {0}")]
-    Refusing(Refusal),
-    /// The other node refuses.
-    #[error("refused by the peer: {0}")]
-    Refused(Refusal),
-    /// No complete hello in time.
-    #[error("no complete hello in time")]
-    Late,
-    /// This node is closing.
-    #[error("this node is closing")]
-    Closing,
-    /// The connection failed, or carried what no node sends.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<ConnectionError> for Unmet {
-    fn from(error: ConnectionError) -> Self {
-        let tls = |code: u64| match code {
-            NO_APPLICATION_PROTOCOL => {
-                Some(Refusal::Other("no version of the link protocol in common".to_owned()))
-            }
-            code => TLS_ALERTS.contains(&code).then_some(Refusal::Secret),
-        };
-        let text = error.to_string();
-        let unmet = match error {
-            ConnectionError::TransportError(e) => tls(e.code.into()).map(Self::Refusing),
-            ConnectionError::ConnectionClosed(e) => tls(e.error_code.into()).map(Self::Refused),
-            ConnectionError::ApplicationClosed(close)
-                if close.error_code == VarInt::from_u32(CloseCode::Refused as u32) =>
-            {
-                Some(Self::Refused(Refusal::decode(&close.reason)))
-            }
-            _ => None,
-        };
-        unmet.unwrap_or(Self::Failed(text))
-    }
-}
-
-/// The peer as far as its hello came, and what failed.
-pub(super) struct Failure {
-    pub(super) peer: Option<Box<Hello>>,
-    pub(super) unmet: Unmet,
-}
-
 /// Makes a link of a connection and starts it.
 pub(super) async fn greet(
     mesh: &Arc<Mesh>,
@@ -109,35 +55,32 @@ impl Greeting<'_> {
         let mut own = self.exchange(peer).await?;
         let Some(hello) = peer.as_deref() else { return Err(Unmet::Late) };
         let version = self.check(hello)?;
-        let accept =
-            Wire::control(&LinkFrame::Accept(Accept { version })).map_err(FrameError::from);
-        let accept = accept.map_err(failed)?;
-        let arbiter = self.mesh.config.node < hello.node;
+        let accept = LinkFrame::Accept(Accept { version });
         let link = Link::new(hello, self.side == Side::Dialler, self.connection.clone());
-        let old = if arbiter {
+        // From `take_place` to the spawn nothing waits: a link that was entered always runs.
+        let old = if self.mesh.config.node < hello.node {
             self.accepted(&mut own).await?;
-            let old = self.take_place(&link, hello, arbiter).await?;
-            // If this can't be written the connection is gone, and the link ends at once.
-            let _ = write(&mut own, &accept).await;
-            old
+            link.push_control(&accept).map_err(|_| failed("no room for an accept"))?;
+            self.take_place(&link, hello, true).await?
         } else {
             self.free_name(hello).await?;
             write(&mut own, &accept).await?;
             self.accepted(&mut own).await?;
-            self.take_place(&link, hello, arbiter).await?
+            self.take_place(&link, hello, false).await?
         };
-        self.mesh.links.spawn(link::run(self.mesh.clone(), link.clone(), own, old));
+        self.mesh.links.spawn(lanes::run(self.mesh.clone(), link.clone(), own, old));
         Ok(link)
     }
 
     /// Sends our hello and waits for the other.
     async fn exchange(&self, peer: &mut Option<Box<Hello>>) -> Result<OwnStream, Unmet> {
-        let mut send = link::open(self.connection, LINK_STREAM).await.map_err(failed)?;
+        let mut send = lanes::open(self.connection, LINK_STREAM).await.map_err(failed)?;
         let hello = self.mesh.hello(self.export(self.side)?);
         let hello = Wire::control(&LinkFrame::Hello(Box::new(hello))).map_err(failed)?;
-        send.write_all_chunks(&mut [hello.head, hello.body]).await.map_err(failed)?;
+        let mut chunks = [hello.head, hello.body];
+        send.write_all_chunks(&mut chunks).await.map_err(|e| failed(LinkEnd::from(e)))?;
         let mut stream = self.connection.accept_uni().await?;
-        if link::first_byte(&mut stream).await.map_err(failed)? != LINK_STREAM {
+        if lanes::first_byte(&mut stream).await.map_err(failed)? != LINK_STREAM {
             return Err(Unmet::Failed("its first stream is not the link's own".to_owned()));
         }
         let mut receive = FrameReader::new(stream, LINK_FRAME_BYTES_MAX);
@@ -263,8 +206,9 @@ impl Greeting<'_> {
     }
 }
 
-async fn write(own: &mut OwnStream, wire: &Wire) -> Result<(), Unmet> {
-    let mut chunks = [wire.head.clone(), wire.body.clone()];
+async fn write(own: &mut OwnStream, frame: &LinkFrame) -> Result<(), Unmet> {
+    let wire = Wire::control(frame).map_err(failed)?;
+    let mut chunks = [wire.head, wire.body];
     own.send.write_all_chunks(&mut chunks).await.map_err(|e| failed(LinkEnd::from(e)))
 }
 
@@ -281,38 +225,3 @@ fn taken(old: &Link, hello: &Hello) -> Unmet {
 fn failed(error: impl ToString) -> Unmet {
     Unmet::Failed(error.to_string())
 }
-
-impl Mesh {
-    /// Whether a refusal means that this node can never enter: it has the lesser right to a name,
-    /// or it dialled a cluster of another configuration before it was ever part of this one.
-    pub(super) fn is_fatal(&self, side: Side, refusal: &Refusal) -> bool {
-        match refusal {
-            Refusal::DuplicateName { holder, age_ms, links, .. } => {
-                holder.name == self.config.node.name && self.yields_name(holder, *age_ms, *links)
-            }
-            Refusal::Version { .. }
-            | Refusal::Cluster { .. }
-            | Refusal::Slots { .. }
-            | Refusal::Copies { .. } => side == Side::Dialler && !self.was_linked(),
-            _ => false,
-        }
-    }
-
-    /// Of two nodes with one name the one with working links stays, then the older, then (of two
-    /// that started at the same moment) the one with the greater incarnation.
-    fn yields_name(&self, holder: &NodeId, age_ms: u64, links: u32) -> bool {
-        let (mine, theirs) = (self.registry.count() > 0, links > 0);
-        if mine != theirs {
-            return theirs;
-        }
-        let age = self.age_ms();
-        if age.abs_diff(age_ms) >= SAME_MOMENT_MS {
-            return age < age_ms;
-        }
-        self.config.node.incarnation < holder.incarnation
-    }
-}
-
-/// Processes whose ages differ by less started at the same moment: more than a hello travels, less
-/// than anybody needs to start a second node by mistake.
-const SAME_MOMENT_MS: u64 = 250;

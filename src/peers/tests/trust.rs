@@ -172,7 +172,7 @@ async fn a_hello_for_another_node_than_the_certificate_is_refused() {
     else {
         panic!("let in");
     };
-    let greeting::Unmet::Refused(Refusal::Identity { hello, certificate }) = failure.unmet else {
+    let refusal::Unmet::Refused(Refusal::Identity { hello, certificate }) = failure.unmet else {
         panic!("{}", failure.unmet);
     };
     assert!(hello.starts_with("c@") && certificate.starts_with("b@"), "{hello} {certificate}");
