@@ -98,7 +98,7 @@ impl Engine {
                 taken = self.peer_events.recv_many(&mut from_links, EVENTS_AT_ONCE), if linked => {
                     linked = taken > 0;
                     for event in from_links.drain(..) {
-                        events.extend(self.from_link(event));
+                        events.extend(self.link_event(event));
                     }
                 }
                 _ = tick.tick() => {
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    fn from_link(&self, event: PeerEvent) -> Option<Event> {
+    fn link_event(&self, event: PeerEvent) -> Option<Event> {
         match event {
             PeerEvent::Up { id, .. } => Some(Event::LinkUp(id.incarnation)),
             PeerEvent::Down { id, .. } => Some(Event::LinkDown(id.incarnation)),

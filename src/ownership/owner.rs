@@ -316,13 +316,12 @@ impl Ownership {
         let world = &self.world;
         let mut next = Slot(0);
         let mut empty = Vec::new();
-        let mut seen = 0;
-        for (slot, holding) in self.holdings.range_mut(self.expire_from..) {
+        let holdings = self.holdings.range_mut(self.expire_from..);
+        for (seen, (slot, holding)) in holdings.enumerate() {
             if seen == EXPIRED_PER_TICK {
                 next = *slot;
                 break;
             }
-            seen += 1;
             let audience = self.audiences.get(slot);
             holding.expire(now, |channel| audience.is_some_and(|a| a.wants(channel)));
             holding.forget_gateways(|gateway| world.lives(gateway));

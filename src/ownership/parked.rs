@@ -32,6 +32,7 @@ pub struct Parked {
 }
 
 impl Parked {
+    #[expect(clippy::result_large_err, reason = "the frame itself, given back")]
     /// Keeps a frame, or gives it back if there is no room.
     pub fn try_push(
         &mut self,
