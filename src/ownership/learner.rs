@@ -31,9 +31,15 @@ pub(super) struct Learner {
     covered: bool,
 }
 
+/// Joining nodes that see nobody in the view for this long, and always the same others, found a
+/// cluster.
+pub const FOUND_MS: u64 = 500;
+
 /// A learner's own side.
 #[derive(Debug, Default)]
 pub(super) struct Learning {
+    /// The live nodes while the view is empty, and since when they are these.
+    founding: Option<(Vec<Incarnation>, Millis)>,
     received: BTreeMap<Incarnation, u64>,
     covered_by: BTreeSet<Incarnation>,
     announced: bool,
@@ -195,6 +201,25 @@ impl Ownership {
         if joining && !members.is_empty() && all && !self.learning.announced {
             self.learning.announced = true;
             out.caught_up = true;
+        }
+    }
+
+    /// Nodes that join nobody but each other have nothing to be told: they found the cluster.
+    pub(super) fn check_founding(&mut self, now: Millis, out: &mut Out) {
+        let joining = self.world.joining.binary_search(&self.me).is_ok();
+        let others = self.world.live.len() > 1;
+        if !joining || !others || !self.world.members.is_empty() || self.learning.announced {
+            self.learning.founding = None;
+            return;
+        }
+        match &self.learning.founding {
+            Some((live, since)) if *live == self.world.live => {
+                if now.since(*since) >= FOUND_MS {
+                    self.learning.announced = true;
+                    out.caught_up = true;
+                }
+            }
+            _ => self.learning.founding = Some((self.world.live.clone(), now)),
         }
     }
 }

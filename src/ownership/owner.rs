@@ -130,6 +130,7 @@ impl Ownership {
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
         self.check_learners(now, out);
+        self.check_founding(now, out);
         self.ask_covered(now, out);
         self.announce_strays(now, out);
         self.expire_some(now);
