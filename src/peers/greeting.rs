@@ -58,7 +58,7 @@ impl Greeting<'_> {
         let accept = LinkFrame::Accept(Accept { version });
         let link = Link::new(hello, self.side == Side::Dialler, self.connection.clone());
         // From `take_place` to the spawn nothing waits: a link that was entered always runs.
-        let old = if self.mesh.config.node < hello.node {
+        let before = if self.mesh.config.node < hello.node {
             self.accepted(&mut own).await?;
             link.push_control(&accept).map_err(|_| failed("no room for an accept"))?;
             self.take_place(&link, hello, true).await?
@@ -68,7 +68,7 @@ impl Greeting<'_> {
             self.accepted(&mut own).await?;
             self.take_place(&link, hello, false).await?
         };
-        self.mesh.links.spawn(lanes::run(self.mesh.clone(), link.clone(), own, old));
+        self.mesh.links.spawn(lanes::run(self.mesh.clone(), link.clone(), own, before));
         Ok(link)
     }
 
@@ -194,10 +194,10 @@ impl Greeting<'_> {
                 }
             }
             match registry.install(link, old.as_ref()) {
-                Installed::Yes => {
+                Installed::After(before) => {
                     self.mesh.linked_once();
                     old.iter().for_each(|old| old.displace());
-                    return Ok(old);
+                    return Ok(before);
                 }
                 Installed::Changed => {}
                 Installed::Closing => return Err(Unmet::Closing),

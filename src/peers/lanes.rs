@@ -30,15 +30,21 @@ pub(super) struct OwnStream {
     pub(super) receive: FrameReader,
 }
 
-/// Runs a link to its end. `old` is the link whose place it took: its `Down` comes before our `Up`.
-pub(super) async fn run(mesh: Arc<Mesh>, link: Arc<Link>, own: OwnStream, old: Option<Arc<Link>>) {
+/// Runs a link to its end. `before` is the link before it to the same name: its `Down` comes before
+/// our `Up`.
+pub(super) async fn run(
+    mesh: Arc<Mesh>,
+    link: Arc<Link>,
+    own: OwnStream,
+    before: Option<Arc<Link>>,
+) {
     let mut tasks = JoinSet::new();
     let writer = link.clone();
     tasks.spawn(async move { write(&writer, &writer.own, own.send).await });
     tasks.spawn(read_own(mesh.clone(), link.clone(), own.receive));
     let up = PeerEvent::Up { id: link.id.clone(), address: link.address, url: link.url.clone() };
     let told = tokio::select! {
-        told = announce(&mesh, old, up) => told,
+        told = announce(&mesh, before.as_deref(), up) => told,
         _ = link.connection.closed() => false,
     };
     let why = if told {
@@ -64,14 +70,20 @@ pub(super) async fn run(mesh: Arc<Mesh>, link: Arc<Link>, own: OwnStream, old: O
         let down = PeerEvent::Down { id: link.id.clone(), why };
         mesh.event(down).await;
     }
+    end_of(before.as_deref()).await; // it may still wait if this link never got to a word
+    mesh.registry.forget(&link);
     link.ended.cancel();
 }
 
-async fn announce(mesh: &Mesh, old: Option<Arc<Link>>, up: PeerEvent) -> bool {
-    if let Some(old) = old {
-        old.ended.cancelled().await;
-    }
+async fn announce(mesh: &Mesh, before: Option<&Link>, up: PeerEvent) -> bool {
+    end_of(before).await;
     mesh.event(up).await
+}
+
+async fn end_of(before: Option<&Link>) {
+    if let Some(before) = before {
+        before.ended.cancelled().await;
+    }
 }
 
 /// The first reason to end; the connection's own reason if it has one.

@@ -43,6 +43,8 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct State {
     links: BTreeMap<NodeName, Arc<Link>>,
+    /// Links that are gone and whose `Down` isn't in the queue of events yet.
+    leaving: BTreeMap<NodeName, Arc<Link>>,
     relays: Relays,
     closed: bool,
 }
@@ -76,8 +78,7 @@ impl Registry {
         self.lock().links.get(name).cloned()
     }
 
-    /// Enters a link in the place of `old`, if that is still what is there. False if it isn't, or
-    /// if the node is closing.
+    /// Enters a link in the place of `old`, if that is still what is there.
     pub(super) fn install(&self, link: &Arc<Link>, old: Option<&Arc<Link>>) -> Installed {
         let mut state = self.lock();
         let current = state.links.get(&link.id.name);
@@ -91,17 +92,27 @@ impl Registry {
         if !unchanged {
             return Installed::Changed;
         }
-        state.links.insert(link.id.name.clone(), link.clone());
+        let replaced = state.links.insert(link.id.name.clone(), link.clone());
+        let before = replaced.or_else(|| state.leaving.remove(&link.id.name));
         self.publish(&state);
-        Installed::Yes
+        Installed::After(before)
     }
 
-    /// Strikes a link, unless another has taken its place.
+    /// Strikes a link, unless another has taken its place; the next of its name waits for its end.
     pub(super) fn remove(&self, link: &Arc<Link>) {
         let mut state = self.lock();
         if state.links.get(&link.id.name).is_some_and(|current| Arc::ptr_eq(current, link)) {
             state.links.remove(&link.id.name);
+            state.leaving.insert(link.id.name.clone(), link.clone());
             self.publish(&state);
+        }
+    }
+
+    /// Forgets a link whose last event is in the queue.
+    pub(super) fn forget(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        if state.leaving.get(&link.id.name).is_some_and(|leaving| Arc::ptr_eq(leaving, link)) {
+            state.leaving.remove(&link.id.name);
         }
     }
 
@@ -137,9 +148,9 @@ impl Registry {
 }
 
 /// What became of a link that wanted to be entered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Installed {
-    Yes,
+    /// It is in; the link before it, if any, has to end before it says a word.
+    After(Option<Arc<Link>>),
     /// Something else is there by now.
     Changed,
     /// The node is closing.

@@ -263,3 +263,28 @@ async fn addresses_that_are_targets_no_more_are_not_dialled() {
     a.quiet().await;
     assert_eq!(a.peers.stats().dials, 1);
 }
+
+#[tokio::test]
+async fn up_and_down_take_turns_however_slowly_they_are_read() {
+    let secret = Secret::generate();
+    let mut b = node("b", &secret);
+    let mut setup = Setup::new("a", &secret);
+    setup.event_queue = 1;
+    let mut a = setup.start();
+    b.dial(&a);
+    for _ in 0..4 {
+        b.up(&a.id).await;
+        b.peers.mesh.registry.by_name(&a.id.name).unwrap().close(CloseCode::Replaced);
+        b.down(&a.id).await;
+    }
+    b.up(&a.id).await;
+    let mut last_was_up = false;
+    let mut ups = 0;
+    while let Ok(Some(event)) = timeout(WHILE, a.events.recv()).await {
+        let is_up = matches!(event, PeerEvent::Up { .. });
+        assert_ne!(is_up, last_was_up, "{event:?} after its like");
+        last_was_up = is_up;
+        ups += u32::from(is_up);
+    }
+    assert!(ups >= 2 && last_was_up, "{ups} times up");
+}
