@@ -151,10 +151,11 @@ impl Core {
             return;
         }
         let world = self.ownership.world();
-        let alone = world.live.iter().all(|node| *node == self.me);
+        // Without anybody up or coming up there is nobody to hand over to.
+        let heirs = world.members.iter().chain(&world.joining).any(|node| *node != self.me);
         let (owned, claiming) = self.ownership.roles();
         let handed_over = owned + claiming == 0 && self.ownership.is_covered();
-        if alone || (handed_over && self.router.is_idle()) {
+        if !heirs || (handed_over && self.router.is_idle()) {
             self.drained = true;
             actions.push(Action::Drained);
         }
