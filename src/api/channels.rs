@@ -40,7 +40,7 @@ impl Api {
         let channel = call.channel.clone();
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message(self.publication_bytes_max)?;
+        let message = content.into_message()?;
         self.publish_to(&channel, skip_history, message).await
     }
 
@@ -60,7 +60,7 @@ impl Api {
         }
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message(self.publication_bytes_max)?;
+        let message = content.into_message()?;
         let each = channels.iter().map(|channel| async {
             match self.publish_to(channel, skip_history, message.clone()).await {
                 Ok(place) => Outcome::Result(place),

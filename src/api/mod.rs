@@ -46,7 +46,6 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub struct Api {
     keys: Vec<SecretText>,
     channels: Channels,
-    publication_bytes_max: usize,
     asker: Arc<Asker>,
     facts: Arc<dyn NodeFacts>,
     metrics: ApiMetrics,
@@ -64,7 +63,6 @@ impl Api {
         Arc::new(Self {
             keys: config.api.keys.clone(),
             channels: config.channels.clone(),
-            publication_bytes_max: config.client.frame_bytes_max as usize,
             asker: Arc::new(Asker::new(cores, shard)),
             facts,
             metrics,

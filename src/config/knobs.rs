@@ -256,38 +256,6 @@ pub const KNOBS: &[Knob<Config>] = &[
     ),
     knob!(
         Config,
-        "client.channels_max",
-        client.channels_max,
-        "Channels of one connection.",
-        "a whole number from 1 to 65535",
-        |n| *n >= 1
-    ),
-    knob!(
-        Config,
-        "client.frame_bytes_max",
-        client.frame_bytes_max,
-        "Bytes of one message from a client, and of one publication by the server API. At most `client.outbox_bytes_max`.",
-        "a whole number from 1024 to 1048576 (bytes)",
-        |n| (1024..=1024 * 1024).contains(n)
-    ),
-    knob!(
-        Config,
-        "client.outbox_bytes_max",
-        client.outbox_bytes_max,
-        "Bytes that may wait for one client before it is disconnected as too slow (3008). More forgives slow clients and costs memory.",
-        "a whole number from 16384 to 67108864 (bytes)",
-        |n| (16 * 1024..=64 * 1024 * 1024).contains(n)
-    ),
-    knob!(
-        Config,
-        "client.history_max",
-        client.history_max,
-        "Publications in one answer to a client: history and recovery. A client that missed more is told that it wasn't recovered.",
-        "a whole number from 1 to 10000",
-        |n| (1..=10_000).contains(n)
-    ),
-    knob!(
-        Config,
         "client.auth_timeout",
         client.auth_timeout,
         "How long a connection may stay without having connected (close code 3502).",
@@ -299,8 +267,12 @@ pub const KNOBS: &[Knob<Config>] = &[
         "client.ping_interval",
         client.ping_interval,
         "Pause between pings. Longer costs less; proxies close connections that are silent for too long. Longer than `client.pong_timeout`.",
-        "a duration from 1s to 10m",
-        |t| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(t)
+        "a duration from 1s to 10m in whole seconds",
+        |t| {
+            let within = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(t);
+            // Clients are told it as a number of seconds.
+            within && t.subsec_nanos() == 0
+        }
     ),
     knob!(
         Config,
@@ -331,7 +303,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         "api.keys",
         api.keys,
         "Keys that open the server API, several so that they can be replaced; `orbweb status` uses the first. Without any it is closed.",
-        "a list of texts of at least 16 printable characters each",
+        "a list of texts of at least 16 printable characters each, none of them a comma, a quote or a bracket",
         |keys| keys.iter().all(|key| is_api_key(key.expose()))
     ),
     knob!(
@@ -409,12 +381,16 @@ fn is_http_url(url: &str) -> bool {
 
 fn is_origin(origin: &str) -> bool {
     origin.split_once("://").is_some_and(|(scheme, host)| {
-        !scheme.is_empty() && !host.is_empty() && !host.contains('/') && !has_space(host)
+        let named = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+        named && !host.is_empty() && !host.contains(['/', '"', '\'']) && !has_space(host)
     })
 }
 
 fn is_api_key(key: &str) -> bool {
-    key.len() >= API_KEY_BYTES_MIN && key.bytes().all(|b| b.is_ascii_graphic())
+    // What separates and quotes keys in lists isn't part of one, so that a list that is written
+    // wrong is no key.
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\'' | b'[' | b']');
+    key.len() >= API_KEY_BYTES_MIN && key.bytes().all(plain)
 }
 
 fn has_space(text: &str) -> bool {

@@ -1,11 +1,12 @@
 //! The HTTP side: accepts streams, speaks HTTP/1 with the caller's routes, and takes the stream back
 //! where a client asks for a WebSocket. It hands streams over and never reads a frame.
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -143,7 +144,7 @@ fn accept<L: Listener>(door: &Arc<Door<L>>, mut request: Request) -> Result<Resp
         return Err((StatusCode::INTERNAL_SERVER_ERROR, "the client's address is unknown".into()));
     };
     let key = handshake_key(request.headers())?;
-    check_origin(&door.rules.origins, request.headers())?;
+    check_origin(&door.rules.origins, door.rules.channels.dev, request.headers())?;
     let Query(parameters) =
         Query::<Parameters>::try_from_uri(request.uri()).unwrap_or_else(|_| Query::default());
     let protocol = format(request.headers(), &parameters)?;
@@ -230,7 +231,9 @@ fn format(headers: &HeaderMap, parameters: &Parameters) -> Result<Option<&'stati
     Ok(None)
 }
 
-fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
+/// In development pages of any node on this machine may connect to any other: a browser counts
+/// another port as another origin.
+fn check_origin(origins: &Origins, dev: bool, headers: &HeaderMap) -> Result<(), Refused> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
     let listed = match origins {
@@ -239,13 +242,20 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
         Origins::Listed(listed) => listed.iter().any(|allowed| allowed == origin),
     };
     let host = text(headers, header::HOST);
-    let same_host = origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| !host.is_empty() && authority.eq_ignore_ascii_case(host));
-    if listed || same_host {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    let same_host = authority.is_some_and(|it| !host.is_empty() && it.eq_ignore_ascii_case(host));
+    if listed || same_host || (dev && authority.is_some_and(is_loopback)) {
         return Ok(());
     }
     Err((StatusCode::FORBIDDEN, format!("pages of {origin:?} may not connect here")))
+}
+
+/// Whether a host with or without a port is this very machine.
+fn is_loopback(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -270,15 +280,29 @@ mod tests {
     fn pages_of_other_hosts_are_refused() {
         let page = |origin| headers(&[("host", "a.org:8000"), ("origin", origin)]);
         let listed = Origins::Listed(vec!["https://b.org".into()]);
-        assert!(check_origin(&Origins::SameHost, &page("http://a.org:8000")).is_ok());
-        assert!(check_origin(&Origins::SameHost, &headers(&[("host", "a.org")])).is_ok());
-        assert!(check_origin(&Origins::Any, &page("https://evil.org")).is_ok());
-        assert!(check_origin(&listed, &page("https://b.org")).is_ok());
+        assert!(check_origin(&Origins::SameHost, false, &page("http://a.org:8000")).is_ok());
+        assert!(check_origin(&Origins::SameHost, false, &headers(&[("host", "a.org")])).is_ok());
+        assert!(check_origin(&Origins::Any, false, &page("https://evil.org")).is_ok());
+        assert!(check_origin(&listed, false, &page("https://b.org")).is_ok());
         for origin in ["https://evil.org", "http://a.org", "null", "http://a.org:8000.evil.org"] {
             for origins in [&Origins::SameHost, &listed] {
-                let refused = check_origin(origins, &page(origin)).expect_err(origin);
+                let refused = check_origin(origins, false, &page(origin)).expect_err(origin);
                 assert_eq!(refused.0, StatusCode::FORBIDDEN);
             }
+        }
+    }
+
+    #[test]
+    fn in_development_pages_of_this_machine_may_connect() {
+        let page = |origin| headers(&[("host", "127.0.0.1:8001"), ("origin", origin)]);
+        for origin in ["http://127.0.0.1:8000", "http://localhost:3000", "http://[::1]:80"] {
+            assert!(check_origin(&Origins::SameHost, true, &page(origin)).is_ok(), "{origin}");
+            assert!(check_origin(&Origins::SameHost, false, &page(origin)).is_err(), "{origin}");
+        }
+        for origin in
+            ["http://localhost.evil.org", "http://127.0.0.1.evil.org:80", "null", "http://"]
+        {
+            assert!(check_origin(&Origins::SameHost, true, &page(origin)).is_err(), "{origin}");
         }
     }
 
