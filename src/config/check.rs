@@ -104,12 +104,6 @@ impl Config {
                 "`client.pong_timeout` ({pong}) must be shorter than `client.ping_interval` ({ping})"
             ));
         }
-        if client.frame_bytes_max > client.outbox_bytes_max {
-            found.push(format!(
-                "`client.frame_bytes_max` ({}) must be at most `client.outbox_bytes_max` ({}), or a publication could never be delivered",
-                client.frame_bytes_max, client.outbox_bytes_max
-            ));
-        }
     }
 }
 

@@ -256,38 +256,6 @@ pub const KNOBS: &[Knob<Config>] = &[
     ),
     knob!(
         Config,
-        "client.channels_max",
-        client.channels_max,
-        "Channels of one connection.",
-        "a whole number from 1 to 65535",
-        |n| *n >= 1
-    ),
-    knob!(
-        Config,
-        "client.frame_bytes_max",
-        client.frame_bytes_max,
-        "Bytes of one message from a client, and of one publication by the server API. At most `client.outbox_bytes_max`.",
-        "a whole number from 1024 to 1048576 (bytes)",
-        |n| (1024..=1024 * 1024).contains(n)
-    ),
-    knob!(
-        Config,
-        "client.outbox_bytes_max",
-        client.outbox_bytes_max,
-        "Bytes that may wait for one client before it is disconnected as too slow (3008). More forgives slow clients and costs memory.",
-        "a whole number from 16384 to 67108864 (bytes)",
-        |n| (16 * 1024..=64 * 1024 * 1024).contains(n)
-    ),
-    knob!(
-        Config,
-        "client.history_max",
-        client.history_max,
-        "Publications in one answer to a client: history and recovery. A client that missed more is told that it wasn't recovered.",
-        "a whole number from 1 to 10000",
-        |n| (1..=10_000).contains(n)
-    ),
-    knob!(
-        Config,
         "client.auth_timeout",
         client.auth_timeout,
         "How long a connection may stay without having connected (close code 3502).",
@@ -299,8 +267,8 @@ pub const KNOBS: &[Knob<Config>] = &[
         "client.ping_interval",
         client.ping_interval,
         "Pause between pings. Longer costs less; proxies close connections that are silent for too long. Longer than `client.pong_timeout`.",
-        "a duration from 1s to 10m",
-        |t| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(t)
+        "a duration of whole seconds from 1s to 10m",
+        |t| (1..=600).contains(&t.as_secs()) && t.subsec_nanos() == 0
     ),
     knob!(
         Config,

@@ -124,14 +124,6 @@ pub struct Client {
     pub allowed_origins: Vec<String>,
     /// Connections of this node at most.
     pub connections_max: u32,
-    /// Channels of a connection at most.
-    pub channels_max: u16,
-    /// Bytes of a client's message at most.
-    pub frame_bytes_max: u32,
-    /// Bytes that may wait for a client.
-    pub outbox_bytes_max: u32,
-    /// Publications a reply may hold.
-    pub history_max: u32,
     /// How long a connection may stay without credentials.
     pub auth_timeout: Duration,
     /// Pause between pings.
@@ -214,10 +206,6 @@ impl Default for Client {
             allow_anonymous: false,
             allowed_origins: Vec::new(),
             connections_max: 100_000,
-            channels_max: 128,
-            frame_bytes_max: 64 * 1024,
-            outbox_bytes_max: 1024 * 1024,
-            history_max: 300,
             auth_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),

@@ -296,10 +296,6 @@ fn contradictions_name_both_knobs() {
             vec!["`client.pong_timeout` (25s)", "`client.ping_interval` (25s)"],
         ),
         (
-            file("[client]\noutbox_bytes_max = 16384"),
-            vec!["`client.frame_bytes_max` (65536)", "`client.outbox_bytes_max` (16384)"],
-        ),
-        (
             namespace("history_size = 5"),
             vec!["`namespaces.x.history_size` (5)", "`namespaces.x.history_ttl`"],
         ),
