@@ -37,6 +37,7 @@ impl Core {
     /// Handles one event; what is to be done is appended to `actions`, in order.
     pub fn handle(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) {
         let mut out = Out::default();
+        let ticked = matches!(event, Event::Tick);
         match event {
             Event::Request(request) => {
                 self.router
@@ -66,7 +67,9 @@ impl Core {
             }
         }
         self.flush(out, now, actions);
-        self.check_drained(actions);
+        if ticked {
+            self.check_drained(actions);
+        }
     }
 
     fn world(&self, outlook: &Arc<Outlook>) -> World {

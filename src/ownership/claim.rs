@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audience::Audience;
 use super::out::Out;
 use super::owner::{INCOMPLETE_MS, Ownership};
-use super::table::{Role, ranges, ranges_by_term};
+use super::table::{Role, ranges_by_term};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
@@ -22,8 +22,6 @@ const FORGIVEN_MS: u64 = 20_000;
 pub(super) const NO_CLAIM: u64 = 0;
 /// How often a node says that it owns slots that belong elsewhere.
 const ANNOUNCE_STRAYS_MS: u64 = 1_000;
-/// How often a leaving node asks whether others have what it holds.
-const ASK_COVERED_MS: u64 = 200;
 /// Slots named in one part of an answer, which keeps parts under some 100 KiB.
 const ANSWER_SLOTS: usize = 2_048;
 /// Channels named in one part of an answer.
@@ -134,7 +132,11 @@ impl Ownership {
         }
         self.learn_of(number, &answer.live, now, out);
         let lacking = self.lacking(from, number, &answer.digests);
-        let pull = (!lacking.is_empty()).then(|| self.begin_pull(from, number, lacking, now, out));
+        let lacks: BTreeSet<Slot> = lacking.iter().map(|(slot, _)| *slot).collect();
+        let unknown = answer.digests.into_iter().filter(|(slot, _)| lacks.contains(slot)).collect();
+        let pull = (!lacking.is_empty())
+            .then(|| self.begin_pull(from, number, lacking, now, out))
+            .inspect(|pull| self.pull_strays(*pull, unknown));
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
         asked.heard = now;
@@ -393,8 +395,7 @@ impl Ownership {
         }
     }
 
-    /// Notes who owns slots: a promise, so that the next claim here starts above it. A leaving node
-    /// learns that the owner has what it held.
+    /// Notes who owns slots: a promise, so that the next claim here starts above it.
     pub fn handle_owned(
         &mut self,
         from: Incarnation,
@@ -409,9 +410,7 @@ impl Ownership {
         for (range, term) in slots {
             for slot in range.iter() {
                 let refused = self.promise_to(slot, Epoch { term: *term, owner: from }, now);
-                if refused.is_none() {
-                    self.uncovered.remove(&slot);
-                } else if self.table.owns(slot) {
+                if refused.is_some() && self.table.owns(slot) {
                     mine.push(slot);
                 }
             }
@@ -443,49 +442,6 @@ impl Ownership {
         for (home, slots) in homes {
             self.announce_owned(&[home], slots.into_iter(), out);
         }
-    }
-
-    /// This node leaves: it must stay until others have what it holds.
-    pub fn leave(&mut self) {
-        let owned = self.table.all().filter(|slot| self.table.owns(*slot));
-        let held = self.holdings.iter().filter(|(_, holding)| !holding.is_empty());
-        if without(Rule::StayUntilCovered) {
-            return;
-        }
-        self.uncovered = owned.chain(held.map(|(slot, _)| *slot)).collect();
-    }
-
-    /// Whether a leaving node owns nothing, and others have what it holds.
-    pub fn is_covered(&self) -> bool {
-        self.uncovered.is_empty()
-    }
-
-    /// Asks the owners of what this leaving node holds whether they have it.
-    pub(super) fn ask_covered(&mut self, now: Millis, out: &mut Out) {
-        if self.uncovered.is_empty() || now.since(self.asked_covered) < ASK_COVERED_MS {
-            return;
-        }
-        self.asked_covered = now;
-        let mut owners: BTreeMap<Incarnation, Vec<Slot>> = BTreeMap::new();
-        for slot in &self.uncovered {
-            if let Some(owner) = self.world.placement.owner(*slot) {
-                owners.entry(owner).or_default().push(*slot);
-            }
-        }
-        for (owner, slots) in owners {
-            out.send(owner, Lane::Data, PeerFrame::Held { slots: ranges(slots) });
-        }
-    }
-
-    /// Answers a leaving node for the slots that are owned here and for which it isn't asked still.
-    pub(super) fn handle_held(&self, from: Incarnation, slots: &[SlotRange], out: &mut Out) {
-        let asking = |slot: &Slot| {
-            let mut claims = self.claims.values().filter(|claim| claim.slots.contains(slot));
-            claims.any(|claim| claim.asked.get(&from).is_some_and(|asked| !asked.done()))
-        };
-        let held = slots.iter().flat_map(|range| range.iter());
-        let owned = held.filter(|slot| self.table.owns(*slot) && !asking(slot));
-        self.announce_owned(&[from], owned, out);
     }
 }
 

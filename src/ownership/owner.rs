@@ -1,7 +1,7 @@
 //! `Ownership`: all that a node is to slots. Frames for owners, claimants and holders come in here;
 //! what is to be sent goes into [`Out`]. Called by the delivery core, which also answers for this
 //! node's own interest.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -56,9 +56,9 @@ pub struct Ownership {
     pub(super) departed: BTreeMap<Incarnation, Millis>,
     pub(super) world: World,
     pub(super) random: StdRng,
-    /// Slots that a leaving node still answers for.
-    pub(super) uncovered: BTreeSet<Slot>,
-    pub(super) asked_covered: Millis,
+    pub(super) leaving: bool,
+    /// Fingerprints of strays that their owners have.
+    pub(super) kept: BTreeMap<Slot, u64>,
     pub(super) announced_strays: Millis,
     pub(super) strays_due: Millis,
     /// Fingerprints of strays as they were when they were pulled.
@@ -109,8 +109,8 @@ impl Ownership {
             departed: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
-            uncovered: BTreeSet::new(),
-            asked_covered: Millis(0),
+            leaving: false,
+            kept: BTreeMap::new(),
             announced_strays: Millis(0),
             strays_due: Millis(0),
             taken_in: BTreeMap::new(),
@@ -136,6 +136,8 @@ impl Ownership {
         self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
         let world = &self.world;
         self.taken_in.retain(|(node, _), _| world.lives(*node));
+        // Who has them now may not be who had them then.
+        self.kept.clear();
         self.claim_due_slots(now, out);
         self.plan_learners(now, out);
         self.check_caught_up(out);
@@ -154,7 +156,6 @@ impl Ownership {
         self.claim_due_slots(now, out);
         self.check_learners(now, out);
         self.check_founding(now, out);
-        self.ask_covered(now, out);
         self.announce_strays(now, out);
         self.show_strays(now, out);
         self.expire_some(now);
@@ -194,7 +195,7 @@ impl Ownership {
                 self.handle_copy(from, (number, restart), copies, now, out);
             }
             PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
-            PeerFrame::Held { slots } => self.handle_held(from, &slots, out),
+            PeerFrame::Kept { slots } => self.handle_kept(slots),
             PeerFrame::Covered => self.handle_covered(from, out),
             other => return Some(other),
         }

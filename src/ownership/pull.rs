@@ -160,8 +160,7 @@ impl Ownership {
         }
         (pulling.received, pulling.progress) = (number, now);
         if last && let Some(ended) = self.pulling.remove(&pull) {
-            let strays = ended.strays.into_iter();
-            self.taken_in.extend(strays.map(|(slot, digest)| ((from, slot), digest)));
+            self.take_in(from, ended.strays);
         }
         out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
         for copy in copies {

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use super::claim::NO_CLAIM;
 use super::out::Out;
 use super::owner::Ownership;
+use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::{Lane, PeerFrame};
 use crate::protocol::time::Millis;
 
 /// How often strays are shown without a change of the world.
 pub const SHOW_STRAYS_MS: u64 = 5_000;
+/// How often a leaving node shows what it holds: it stays until others have it.
+const LEAVING_SHOW_MS: u64 = 200;
 /// Slots in one frame.
 const SLOTS_PER_FRAME: usize = 2_048;
 
@@ -21,13 +24,14 @@ impl Ownership {
         if now < self.strays_due {
             return;
         }
-        self.strays_due = now + SHOW_STRAYS_MS;
+        self.strays_due = now + if self.leaving { LEAVING_SHOW_MS } else { SHOW_STRAYS_MS };
         let mut homes: BTreeMap<Incarnation, Vec<(Slot, u64)>> = BTreeMap::new();
         for (slot, holding) in &self.holdings {
             let home = self.world.placement.owner(*slot).filter(|home| *home != self.me);
             let Some(home) = home.filter(|_| !self.table.owns(*slot)) else { continue };
-            if !holding.streams.is_empty() {
-                homes.entry(home).or_default().push((*slot, holding.digest()));
+            let digest = holding.digest();
+            if !holding.is_empty() && self.kept.get(slot) != Some(&digest) {
+                homes.entry(home).or_default().push((*slot, digest));
             }
         }
         for (home, slots) in homes {
@@ -38,6 +42,29 @@ impl Ownership {
         }
     }
 
+    /// Notes that an owner has what is held here.
+    pub(super) fn handle_kept(&mut self, slots: Vec<(Slot, u64)>) {
+        self.kept.extend(slots);
+    }
+
+    /// This node leaves: it shows what it holds until others have it.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.strays_due = Millis(0);
+    }
+
+    /// Whether others have all that is held here.
+    pub fn is_covered(&self) -> bool {
+        let mut held = self.holdings.iter().filter(|(_, holding)| !holding.is_empty());
+        without(Rule::StayUntilCovered)
+            || held.all(|(slot, holding)| self.kept.get(slot) == Some(&holding.digest()))
+    }
+
+    /// Notes fingerprints of what another holds and this node has.
+    pub(super) fn take_in(&mut self, from: Incarnation, slots: Vec<(Slot, u64)>) {
+        self.taken_in.extend(slots.into_iter().map(|(slot, digest)| ((from, slot), digest)));
+    }
+
     /// Pulls what strays have and this owner lacks, once for each state of a stray.
     pub(super) fn handle_stray(
         &mut self,
@@ -46,16 +73,19 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
-        let (mut lacking, mut strays) = (Vec::new(), Vec::new());
-        for (slot, digest) in slots {
-            if !self.table.owns(slot) || self.taken_in.get(&(from, slot)) == Some(&digest) {
-                continue;
-            }
+        let (mut lacking, mut strays, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, digest) in slots.into_iter().filter(|(slot, _)| self.table.owns(*slot)) {
             let holding = self.holdings.get(&slot);
-            if holding.map(|holding| holding.digest()) != Some(digest) {
+            let equal = || holding.map(|holding| holding.digest()) == Some(digest);
+            if self.taken_in.get(&(from, slot)) == Some(&digest) || equal() {
+                kept.push((slot, digest));
+            } else {
                 lacking.push((slot, holding.map(|h| h.tops()).unwrap_or_default()));
                 strays.push((slot, digest));
             }
+        }
+        if !kept.is_empty() {
+            out.send(from, Lane::Control, PeerFrame::Kept { slots: kept });
         }
         if !lacking.is_empty() {
             let pull = self.begin_pull(from, NO_CLAIM, lacking, now, out);

@@ -155,16 +155,10 @@ pub enum PeerFrame {
         /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it.
         slots: Vec<(Slot, bool, u64)>,
     },
-    /// The sender owns these slots and has what the receiver had of them: what waits for them can
-    /// be sent.
+    /// The sender owns these slots: what waits for them can be sent.
     Owned {
         /// Ranges and the term of the sender's epoch in each.
         slots: Vec<(SlotRange, u64)>,
-    },
-    /// The sender leaves, and asks the owners of what it holds to say so.
-    Held {
-        /// Which slots.
-        slots: Vec<SlotRange>,
     },
 
     // Claims.
@@ -224,6 +218,12 @@ pub enum PeerFrame {
     /// What the sender holds of slots that it doesn't own, as fingerprints (control lane).
     Stray {
         /// Slot and fingerprint.
+        slots: Vec<(Slot, u64)>,
+    },
+
+    /// The sender owns these slots and has what the receiver holds of them (control lane).
+    Kept {
+        /// Slot and fingerprint, as in `Stray`.
         slots: Vec<(Slot, u64)>,
     },
 
