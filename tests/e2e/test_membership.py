@@ -102,7 +102,11 @@ async def test_a_node_restarted_at_once_replaces_itself(address):
         await eventually(replaced, 10, "everybody knows the new incarnation")
         await c.settled()
         # The ring follows the name: it has its old slots back.
-        assert await c.slots() == slots
+
+        async def restored():
+            return await c.slots() == slots
+
+        await eventually(restored, 5, "every node owns the slots that it had")
 
 
 async def test_a_second_node_of_a_name_is_refused_and_says_why():
