@@ -10,6 +10,7 @@ pub mod out;
 pub mod owner;
 pub mod parked;
 pub mod placement;
+pub mod pull;
 mod requests;
 pub mod serving;
 pub mod stream;

@@ -88,6 +88,22 @@ async def test_a_direct_message_reaches_one_user_alone():
             await expect(carol.locator("#messages")).not_to_contain_text("for you alone")
 
 
+async def test_a_page_whose_node_dies_moves_on_to_another():
+    async with cluster(3, args=["--dev"]) as c:
+        async with browsers(("alice", c[0]), ("bob", c[1])) as (alice, bob):
+            await expect(alice.locator("#nodes li")).to_have_count(3)
+            c[0].kill()
+            await expect(alice.locator("#messages")).to_contain_text("Moved from node n1 to n")
+            await expect(alice.locator("#status")).to_have_attribute("data-state", "connected")
+            await expect(bob.locator("#online")).to_contain_text("alice")
+            await say(alice, "still here")
+            for page in (alice, bob):
+                await expect(page.locator("#messages")).to_contain_text("still here")
+            await expect(alice.locator("#nodes")).not_to_contain_text("n1")
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            await alice.screenshot(path=SCREENSHOTS / "demo-moved.png")
+
+
 async def test_what_users_type_is_shown_as_text():
     async with cluster(1, args=["--dev"]) as c:
         async with browsers(("alice", c[0])) as (alice,):

@@ -16,6 +16,7 @@ class Client {
   connect() {
     this.on.state("connecting");
     const url = this.urls[this.turn % this.urls.length];
+    this.url = url;
     const socket = new WebSocket(url.replace(/^http/, "ws") + "/connection/websocket");
     this.socket = socket;
     this.alive(10);
@@ -172,8 +173,9 @@ async function askPresence() {
 }
 
 async function askNodes() {
-  const nodes = await (await fetch("/demo/nodes")).json();
+  const nodes = await (await fetch(client.url + "/demo/nodes")).json();
   client.urls = [location.origin, ...nodes.map((node) => node.url).filter((url) => url !== location.origin)];
+  nodes.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
   at("nodes").replaceChildren(...nodes.map((node) => {
     const item = document.createElement("li");
     const link = document.createElement("a");
@@ -193,7 +195,9 @@ const events = {
     at("send").disabled = true;
   },
   connected(hello) {
+    const before = at("node").textContent;
     at("node").textContent = hello.node || "?";
+    if (before !== "–" && before !== hello.node) note(`Moved from node ${before} to ${hello.node}.`);
     at("status").dataset.state = "connected";
     at("status").textContent = "connected";
     at("send").disabled = false;
