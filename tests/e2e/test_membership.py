@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from harness import Cable, Ended, Load, cluster, connect, eventually, token
@@ -134,6 +135,12 @@ async def test_a_wrong_secret_is_kept_out_and_harms_nobody():
                 assert sorted(await node.members()) == ["n1", "n2"]
                 # Told once a source, however often it tries.
                 assert sum("secret" in line for line in node.log.splitlines()) <= 2
+
+            async def counted():
+                return await c[0].counter("orbweb_link_refused_total") >= 2
+
+            # It tries again, and each time counts.
+            await eventually(counted, 10, "refusals are counted")
         finally:
             if stranger.running:
                 stranger.kill()
@@ -175,6 +182,20 @@ async def test_two_nodes_that_point_at_each_other_form_one_cluster():
         for node in c:
             await node.ready(within=15)
         await c.settled()
+
+
+async def test_nodes_that_start_at_the_same_moment_form_one_cluster_soon():
+    async with cluster(3, start=False) as c:
+        for node in c:
+            node.join = [other for other in c if other is not node]
+        for node in c:
+            node.launch()
+        began = time.monotonic()
+        for node in c:
+            await node.ready(within=10)
+        await c.settled(within=5)
+        # Half of a second but for starting three unoptimised processes on a busy machine.
+        assert time.monotonic() - began < 4
 
 
 async def test_a_paused_node_leaves_and_comes_back():
