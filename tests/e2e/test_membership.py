@@ -5,7 +5,8 @@ import contextlib
 import time
 
 import pytest
-from harness import Cable, Ended, Load, cluster, connect, eventually, token
+from cent import CentApiResponseError, PublishRequest
+from harness import Cable, Ended, Load, api, cluster, connect, eventually, token
 
 
 async def test_a_killed_node_is_gone_from_every_view_within_a_second_and_a_half():
@@ -39,6 +40,33 @@ async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
             await until_published(bob, channel, "after")
             await alice.events.next("publication", within=10, channel=channel, data="after")
             await bob.events.next("publication", within=10, channel=channel, data="after")
+
+
+async def test_an_inbox_of_a_killed_owner_begins_anew_and_says_so(sdk):
+    async with cluster(3) as c, api(c[1]) as server:
+        user = await c.key(c[2], "user-")
+        inbox = f"#{user}"
+        async with await connect(sdk, c[0], token=token(user)) as alice:
+            await alice.events.next("subscribed", channel=inbox, server=True)
+            await server.publish(PublishRequest(channel=inbox, data="before"))
+            await alice.events.next("publication", channel=inbox, data="before")
+            c[2].kill()
+            # The connection itself was never broken: it is ended, because this can't be told on it.
+            await alice.events.next("connecting", within=10, code=3010)
+            await alice.events.next(
+                "subscribed", within=10, channel=inbox, was_recovering=True, recovered=False
+            )
+
+            async def published():
+                try:
+                    return await server.publish(PublishRequest(channel=inbox, data="after"))
+                except CentApiResponseError as error:
+                    assert error.code == 100, error
+
+            await eventually(published, 10, "a publish after the owner changed")
+            await alice.events.next("publication", channel=inbox, data="after")
+            got = [event["data"] for event in alice.events.seen("publication", channel=inbox)]
+            assert got == ["before", "after"]
 
 
 async def test_presence_comes_back_after_its_owner_was_killed(sdk):
