@@ -134,7 +134,7 @@ impl Ownership {
         }
         self.learn_of(number, &answer.live, now, out);
         let lacking = self.lacking(from, number, &answer.digests);
-        let pull = (!lacking.is_empty()).then(|| self.begin_pull(from, number, lacking, out));
+        let pull = (!lacking.is_empty()).then(|| self.begin_pull(from, number, lacking, now, out));
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
         asked.heard = now;
@@ -422,7 +422,7 @@ impl Ownership {
             self.announce_owned_on(Lane::Control, &[from], mine.iter().copied(), out);
             let tops = |slot| self.holdings.get(&slot).map(|h| h.tops()).unwrap_or_default();
             let slots = mine.into_iter().map(|slot| (slot, tops(slot))).collect();
-            self.begin_pull(from, NO_CLAIM, slots, out);
+            self.begin_pull(from, NO_CLAIM, slots, now, out);
         }
     }
 

@@ -13,6 +13,7 @@ pub mod placement;
 pub mod pull;
 mod requests;
 pub mod serving;
+pub mod stray;
 pub mod stream;
 pub mod table;
 pub mod view;

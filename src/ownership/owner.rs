@@ -12,7 +12,7 @@ use super::holding::Holding;
 use super::learner::{Learner, Learning};
 use super::out::{Out, World};
 use super::parked::Parked;
-use super::pull::Pull;
+use super::pull::{Pull, Pulling};
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
@@ -22,6 +22,8 @@ use crate::protocol::time::Millis;
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
+/// How long after a change of the world strays are shown.
+const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 /// Holdings looked at for expired publications in one tick.
 const EXPIRED_PER_TICK: usize = 64;
 
@@ -45,6 +47,7 @@ pub struct Ownership {
     /// When slots are to be looked through for a claim; `None` = after the next change.
     pub(super) claims_due: Option<Millis>,
     pub(super) pulls: BTreeMap<(Incarnation, u64), Pull>,
+    pub(super) pulling: BTreeMap<u64, Pulling>,
     pub(super) pulls_begun: u64,
     pub(super) backoffs: BTreeMap<Slot, Backoff>,
     pub(super) parked: Parked,
@@ -57,6 +60,9 @@ pub struct Ownership {
     pub(super) uncovered: BTreeSet<Slot>,
     pub(super) asked_covered: Millis,
     pub(super) announced_strays: Millis,
+    pub(super) strays_due: Millis,
+    /// Fingerprints of strays as they were when they were pulled.
+    pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
     expire_from: Slot,
 }
 
@@ -94,6 +100,7 @@ impl Ownership {
             counts: Counts::default(),
             claims_due: None,
             pulls: BTreeMap::new(),
+            pulling: BTreeMap::new(),
             pulls_begun: 0,
             backoffs: BTreeMap::new(),
             parked: Parked::default(),
@@ -105,6 +112,8 @@ impl Ownership {
             uncovered: BTreeSet::new(),
             asked_covered: Millis(0),
             announced_strays: Millis(0),
+            strays_due: Millis(0),
+            taken_in: BTreeMap::new(),
             expire_from: Slot(0),
         }
     }
@@ -123,6 +132,10 @@ impl Ownership {
         self.world = world;
         self.drop_departed_from_claims(now, out);
         self.claims_due = Some(now);
+        // Not at once: who owns slots now may have to claim them first.
+        self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
+        let world = &self.world;
+        self.taken_in.retain(|(node, _), _| world.lives(*node));
         self.claim_due_slots(now, out);
         self.plan_learners(now, out);
         self.check_caught_up(out);
@@ -143,6 +156,7 @@ impl Ownership {
         self.check_founding(now, out);
         self.ask_covered(now, out);
         self.announce_strays(now, out);
+        self.show_strays(now, out);
         self.expire_some(now);
     }
 
@@ -172,6 +186,7 @@ impl Ownership {
             PeerFrame::Pulled { claim, pull, number, copies, last } => {
                 self.handle_pulled(from, claim, (pull, number), (copies, last), now, out);
             }
+            PeerFrame::Stray { slots } => self.handle_stray(from, slots, now, out),
             PeerFrame::PulledAck { pull, number } => {
                 self.handle_pulled_ack(from, (pull, number), now, out);
             }

@@ -21,6 +21,16 @@ const ABANDONED_MS: u64 = 5_000;
 /// Slots, and for each the streams that the claimant has and up to where.
 pub type Lacking = Vec<(Slot, Vec<(Channel, Position)>)>;
 
+/// One pull, as the claimant sees it.
+#[derive(Debug)]
+pub(super) struct Pulling {
+    from: Incarnation,
+    received: u64,
+    /// Fingerprints of the strays that it was begun for.
+    strays: Vec<(Slot, u64)>,
+    progress: Millis,
+}
+
 /// One pull, as the holder serves it.
 #[derive(Debug)]
 pub(super) struct Pull {
@@ -39,10 +49,13 @@ impl Ownership {
         from: Incarnation,
         claim: u64,
         slots: Lacking,
+        now: Millis,
         out: &mut Out,
     ) -> u64 {
         self.pulls_begun += 1;
         let pull = self.pulls_begun;
+        let new = Pulling { from, received: 0, strays: vec![], progress: now };
+        self.pulling.insert(pull, new);
         out.send(from, Lane::Control, PeerFrame::Pull { claim, pull, slots });
         pull
     }
@@ -114,9 +127,17 @@ impl Ownership {
         }
     }
 
-    /// Gives up pulls that nobody takes.
+    /// Notes for which strays a pull was begun: once it has ended, they are known.
+    pub(super) fn pull_strays(&mut self, pull: u64, strays: Vec<(Slot, u64)>) {
+        if let Some(pulling) = self.pulling.get_mut(&pull) {
+            pulling.strays = strays;
+        }
+    }
+
+    /// Gives up pulls that nobody takes, and those that nobody serves.
     pub(super) fn expire_pulls(&mut self, now: Millis) {
         self.pulls.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
+        self.pulling.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
     }
 
     /// Takes a part of what was pulled.
@@ -129,6 +150,19 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
+        let Some(pulling) = self.pulling.get_mut(&pull).filter(|pulling| pulling.from == from)
+        else {
+            return;
+        };
+        if number != pulling.received + 1 {
+            // A part was lost: what follows it isn't acknowledged, so the pull is begun anew.
+            return;
+        }
+        (pulling.received, pulling.progress) = (number, now);
+        if last && let Some(ended) = self.pulling.remove(&pull) {
+            let strays = ended.strays.into_iter();
+            self.taken_in.extend(strays.map(|(slot, digest)| ((from, slot), digest)));
+        }
         out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
         let slots: Vec<Slot> = copies.iter().map(|copy| copy.slot).collect();
         for copy in copies.into_iter().filter(|copy| self.table.contains(copy.slot)) {

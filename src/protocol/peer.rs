@@ -221,6 +221,12 @@ pub enum PeerFrame {
         number: u64,
     },
 
+    /// What the sender holds of slots that it doesn't own, as fingerprints (control lane).
+    Stray {
+        /// Slot and fingerprint.
+        slots: Vec<(Slot, u64)>,
+    },
+
     // Learners.
     /// Copies for a joining node, snapshot and tail alike (bulk lane).
     Copy {
