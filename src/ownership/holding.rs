@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::stream::{Entry, Merged, Stream};
 use crate::protocol::channel::Channel;
-use crate::protocol::ids::{Incarnation, Position, Slot, StreamEpoch};
+use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::OperationId;
 use crate::protocol::peer::{SlotCopy, StreamCopy};
 use crate::protocol::time::Millis;
@@ -75,8 +75,7 @@ impl Holding {
     /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
     pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
         let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
-        let applied = self.applied.iter().map(|(gateway, number)| (*gateway, *number)).collect();
-        let mut parts = vec![SlotCopy { slot, applied, streams: Vec::new() }];
+        let mut parts = vec![SlotCopy { slot, applied: Vec::new(), streams: Vec::new() }];
         let mut bytes = 0;
         for (channel, stream) in &self.streams {
             let after = match have.get(channel) {
@@ -95,6 +94,10 @@ impl Holding {
                 parts[last].streams.push(copy);
             }
         }
+        // Behind all publications: whoever knows that a number was applied has what it applied.
+        if let Some(last) = parts.last_mut() {
+            last.applied = self.applied.iter().map(|(g, number)| (*g, *number)).collect();
+        }
         parts
     }
 
@@ -103,6 +106,8 @@ impl Holding {
         let mut whole = true;
         for stream in copy.streams {
             let channel = stream.channel.clone();
+            let operations: Vec<_> = stream.entries.iter().map(|entry| entry.operation).collect();
+            let before = whole;
             match self.streams.get_mut(&channel) {
                 Some(ours) => match ours.merge(stream, now) {
                     Merged::Same | Merged::Extended => {}
@@ -116,11 +121,20 @@ impl Holding {
                     None => whole = false,
                 },
             }
+            if before == whole {
+                operations.into_iter().for_each(|operation| self.apply(operation));
+            }
         }
         for (gateway, number) in copy.applied {
             self.apply(OperationId { gateway, number });
         }
         whole
+    }
+
+    /// The highest epoch that any of these streams has.
+    pub fn epoch_of(&self, channels: &[Channel]) -> Option<Epoch> {
+        let streams = channels.iter().filter_map(|channel| self.streams.get(channel));
+        streams.map(|stream| stream.position().epoch.epoch).max()
     }
 
     /// Publications that the owner must append anew after a merge of lines that had parted.
@@ -193,7 +207,6 @@ mod tests {
 
     use super::*;
     use crate::protocol::channel::ChannelOptions;
-    use crate::protocol::ids::Epoch;
     use crate::protocol::message::Message;
 
     const NOW: Millis = Millis(5);

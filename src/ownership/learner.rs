@@ -25,6 +25,8 @@ pub(super) struct Learner {
     untold: VecDeque<Slot>,
     tailing: BTreeSet<Slot>,
     waiting: VecDeque<SlotCopy>,
+    /// The next copy starts over.
+    restart: bool,
     sent: u64,
     acknowledged: u64,
     progress: Millis,
@@ -62,7 +64,7 @@ impl Ownership {
             let learner = self.learners.entry(node).or_default();
             if learner.progress == Millis(0) || learner.slots != slots {
                 let (sent, acknowledged) = (learner.sent, learner.acknowledged);
-                *learner = Learner { sent, acknowledged, ..Learner::default() };
+                *learner = Learner { sent, acknowledged, restart: true, ..Learner::default() };
                 learner.untold = slots.iter().copied().collect();
                 learner.slots = slots;
                 learner.progress = now;
@@ -78,7 +80,8 @@ impl Ownership {
             if let Some(copy) = learner.waiting.pop_front() {
                 learner.sent += 1;
                 let (number, copies) = (learner.sent, vec![copy]);
-                out.send(node, Lane::Bulk, PeerFrame::Copy { number, copies });
+                let restart = std::mem::take(&mut learner.restart);
+                out.send(node, Lane::Bulk, PeerFrame::Copy { number, restart, copies });
                 continue;
             }
             let Some(slot) = learner.untold.pop_front() else { break };
@@ -114,6 +117,7 @@ impl Ownership {
             if learner.waiting.len() >= TAIL_LEN_MAX {
                 learner.start_over(now);
             } else {
+                // The number applied is in the entry.
                 let applied = Vec::new();
                 learner.waiting.push_back(SlotCopy { slot, applied, streams: vec![copy] });
             }
@@ -161,6 +165,7 @@ impl Learner {
         self.tailing.clear();
         self.untold = self.slots.iter().copied().collect();
         self.acknowledged = self.sent;
+        self.restart = true;
         self.covered = false;
         self.progress = now;
     }
@@ -172,16 +177,18 @@ impl Ownership {
     pub(super) fn handle_copy(
         &mut self,
         from: Incarnation,
-        number: u64,
+        (number, restart): (u64, bool),
         copies: Vec<SlotCopy>,
         now: Millis,
         out: &mut Out,
     ) {
         let last = self.learning.received.entry(from).or_insert(0);
-        *last = number.max(*last);
+        if !restart && number != *last + 1 {
+            // One was lost on the way: the owner starts over when nothing is acknowledged.
+            return;
+        }
+        *last = number;
         for copy in copies.into_iter().filter(|copy| self.table.contains(copy.slot)) {
-            // A copy with a hole before it was preceded by one that was lost: the claim's digest
-            // shows it, and the claim pulls what is lacking.
             self.holdings.entry(copy.slot).or_default().merge(copy, now);
         }
         out.send(from, Lane::Control, PeerFrame::CopyAck { number });

@@ -190,7 +190,9 @@ impl Ownership {
             PeerFrame::PulledAck { pull, number } => {
                 self.handle_pulled_ack(from, (pull, number), now, out);
             }
-            PeerFrame::Copy { number, copies } => self.handle_copy(from, number, copies, now, out),
+            PeerFrame::Copy { number, restart, copies } => {
+                self.handle_copy(from, (number, restart), copies, now, out);
+            }
             PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
             PeerFrame::Held { slots } => self.handle_held(from, &slots, out),
             PeerFrame::Covered => self.handle_covered(from, out),

@@ -164,13 +164,23 @@ impl Ownership {
             self.taken_in.extend(strays.map(|(slot, digest)| ((from, slot), digest)));
         }
         out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
-        let slots: Vec<Slot> = copies.iter().map(|copy| copy.slot).collect();
-        for copy in copies.into_iter().filter(|copy| self.table.contains(copy.slot)) {
-            // A part that doesn't fit is asked for again by the next claim's digest.
-            self.holdings.entry(copy.slot).or_default().merge(copy, now);
-        }
-        for slot in slots.into_iter().filter(|slot| self.table.owns(*slot)).collect::<Vec<_>>() {
-            self.adopt_orphans(slot, now, out);
+        for copy in copies {
+            let slot = copy.slot;
+            if !self.table.contains(slot) {
+                continue;
+            }
+            let channels: Vec<Channel> = copy.streams.iter().map(|s| s.channel.clone()).collect();
+            let holding = self.holdings.entry(slot).or_default();
+            holding.merge(copy, now);
+            // An owner appends under an epoch above all that are in its streams, or claims again.
+            if let Some(higher) = holding.epoch_of(&channels)
+                && higher > self.table.promised(slot)
+            {
+                self.promise_to(slot, higher, now);
+            }
+            if self.table.owns(slot) {
+                self.adopt_orphans(slot, now, out);
+            }
         }
         if claim != NO_CLAIM {
             self.note_pulled(from, claim, last.then_some(pull), now, out);

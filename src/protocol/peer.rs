@@ -232,6 +232,8 @@ pub enum PeerFrame {
     Copy {
         /// Counts the copies to this learner.
         number: u64,
+        /// Whether the owner starts over: what came before this doesn't count.
+        restart: bool,
         /// Copies of slots or parts of them.
         copies: Vec<SlotCopy>,
     },
