@@ -42,9 +42,6 @@ pub use report::{Located, NodeRef, NodeReport, NodeState, ServingState};
 /// Bytes of a call: room for a batch or broadcast of as many channels as are allowed.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of a publication: as much as a client's message may hold.
-pub const PUBLICATION_BYTES_MAX: usize = 64 * 1024;
-
 /// The HTTP side of a node but for clients' connections.
 pub struct Api {
     keys: Vec<SecretText>,

@@ -24,7 +24,7 @@ pub struct NodeReport {
     pub link_address: Option<String>,
     /// Slots owned.
     pub slots_owned: u32,
-    /// Slots being claimed.
+    /// Slots that it is to own and does not yet.
     pub slots_claiming: u32,
     /// Peers with a working link.
     pub links: u32,

@@ -8,6 +8,10 @@ use crate::ownership::serving::{ServingGate, Sight};
 use crate::ownership::view::{Member, View};
 use crate::protocol::time::Millis;
 
+/// How long a joining node waits to know everybody. Longer than the 1.5 s for which a member lists
+/// a peer that is dead.
+pub const PARTIAL_FOR_MS: u64 = 2_000;
+
 /// The placements computed last: those of the view and of the planned view are needed most often.
 #[derive(Clone, Debug, Default)]
 pub struct PlacementCache {
@@ -72,12 +76,13 @@ pub struct Lookout {
     gate: ServingGate,
     cache: PlacementCache,
     last: Option<Arc<Outlook>>,
+    partial_since: Option<Millis>,
 }
 
 impl Lookout {
     /// A lookout that has seen nothing yet.
     pub fn new(slots: u16, gate: ServingGate) -> Self {
-        Self { slots, gate, cache: PlacementCache::default(), last: None }
+        Self { slots, gate, cache: PlacementCache::default(), last: None, partial_since: None }
     }
 
     /// The outlook if it isn't the last one. To be called with each new snapshot, and every 100 ms
@@ -88,6 +93,9 @@ impl Lookout {
         repaired: bool,
         now: Millis,
     ) -> Option<Arc<Outlook>> {
+        if self.waits_for_all(snapshot, now) {
+            return None;
+        }
         let seen = outlook(snapshot, self.slots, repaired, now, &mut self.gate, &mut self.cache);
         if self.last.as_ref().is_some_and(|last| is_same(last, &seen)) {
             return None;
@@ -95,6 +103,18 @@ impl Lookout {
         let seen = Arc::new(seen);
         self.last = Some(seen.clone());
         Some(seen)
+    }
+}
+
+impl Lookout {
+    /// A node that joins with a part of the members in sight would catch up with those alone, turn
+    /// up, and take the slots of the rest.
+    fn waits_for_all(&mut self, snapshot: &Snapshot, now: Millis) -> bool {
+        if !snapshot.is_partial() {
+            self.partial_since = None;
+            return false;
+        }
+        now.since(*self.partial_since.get_or_insert(now)) < PARTIAL_FOR_MS
     }
 }
 
@@ -112,6 +132,7 @@ mod tests {
     use crate::membership::facts::State;
     use crate::membership::tests::{live_member, snapshot_of};
     use crate::ownership::serving::{Degraded, Serving};
+    use crate::ownership::view::NameHash;
     use crate::protocol::ids::{Incarnation, Slot};
 
     fn lookout() -> Lookout {
@@ -161,6 +182,30 @@ mod tests {
         assert_eq!(late.serving, Serving::Degraded, "time alone is news");
         let again = lookout.observe(&two, false, Millis(23_200)).unwrap();
         assert!(Arc::ptr_eq(&again.placement, &first.placement), "it was computed before");
+    }
+
+    #[test]
+    fn a_joining_node_waits_until_it_knows_everybody() {
+        let links = |mut snapshot: Snapshot| {
+            let one = Arc::make_mut(&mut snapshot.members[1]);
+            one.facts.links = ["c", "j"].map(|name| NameHash::of(&name.parse().unwrap())).into();
+            one.facts.links.sort_unstable();
+            snapshot
+        };
+        let part = links(seen(&[("j", State::Joining), ("b", State::Up)]));
+        let all = links(seen(&[("j", State::Joining), ("b", State::Up), ("c", State::Up)]));
+        let mut lookout = lookout();
+        assert!(lookout.observe(&part, true, Millis(0)).is_none(), "b is linked with c");
+        assert!(lookout.observe(&part, true, Millis(PARTIAL_FOR_MS - 1)).is_none());
+        let outlook = lookout.observe(&all, true, Millis(PARTIAL_FOR_MS)).unwrap();
+        assert_eq!(outlook.view.len(), 2);
+
+        assert!(lookout.observe(&part, true, Millis(10_000)).is_none());
+        let late = lookout.observe(&part, true, Millis(10_000 + PARTIAL_FOR_MS)).unwrap();
+        assert_eq!(late.view.len(), 1, "c seems to be dead");
+
+        let up = links(seen(&[("j", State::Up), ("b", State::Up)]));
+        assert_eq!(lookout.observe(&up, true, Millis(20_000)).unwrap().view.len(), 2);
     }
 
     #[test]

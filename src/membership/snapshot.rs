@@ -1,10 +1,10 @@
 //! What membership sees at one moment, for the node, the links, the API and the cores.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::facts::{Facts, State};
-use crate::ownership::view::{Member, View};
+use crate::ownership::view::{Member, NameHash, View};
 use crate::protocol::ids::{Incarnation, NodeId, NodeName};
 
 /// A live node of this cluster.
@@ -92,6 +92,15 @@ impl Snapshot {
             let apart = member.id != self.me && member.facts.state != State::Joining;
             apart && !self.view.contains(member.id.incarnation)
         })
+    }
+
+    /// Whether this node joins and doesn't know yet everybody whom the members that it knows are
+    /// linked with: gossip reaches it one member at a time.
+    pub fn is_partial(&self) -> bool {
+        let known: BTreeSet<NameHash> =
+            self.members.iter().map(|member| NameHash::of(&member.id.name)).collect();
+        let joins = self.me().is_some_and(|me| me.facts.state == State::Joining);
+        joins && self.members.iter().any(|m| m.facts.links.iter().any(|link| !known.contains(link)))
     }
 
     /// The names of the leaving.

@@ -222,9 +222,12 @@ impl Ownership {
         &self.world
     }
 
-    /// Slots owned, and slots being claimed.
+    /// Slots owned, and slots that are being claimed or still have to be.
     pub fn roles(&self) -> (u32, u32) {
+        let belongs = |slot| self.world.placement.owner(slot) == Some(self.me);
         self.table.all().fold((0, 0), |(owned, claiming), slot| match self.table.role(slot) {
+            // To be claimed again when its backoff is over, or when this node may serve.
+            Role::Idle if belongs(slot) => (owned, claiming + 1),
             Role::Idle => (owned, claiming),
             Role::Claiming(_) => (owned, claiming + 1),
             Role::Owner { .. } => (owned + 1, claiming),

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
-from harness import Cable, Ended, Load, cluster, connect, eventually, token
+from cent import CentApiResponseError, PublishRequest
+from harness import Cable, Ended, Load, api, cluster, connect, eventually, token
 
 
 async def test_a_killed_node_is_gone_from_every_view_within_a_second_and_a_half():
@@ -31,13 +33,42 @@ async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
             c[2].kill()
             await c.gone(c[2], channel, within=5)
             await cable.mend()
-            await alice.events.next(
-                "subscribed", within=15, channel=channel, was_recovering=True, recovered=False
-            )
+            # Who comes back is told of the gap, and so is who was never gone.
+            for client in (alice, bob):
+                await client.events.next(
+                    "subscribed", within=15, channel=channel, was_recovering=True, recovered=False
+                )
             # Both listen to the new owner.
             await until_published(bob, channel, "after")
             await alice.events.next("publication", within=10, channel=channel, data="after")
             await bob.events.next("publication", within=10, channel=channel, data="after")
+
+
+async def test_an_inbox_of_a_killed_owner_begins_anew_and_says_so(sdk):
+    async with cluster(3) as c, api(c[1]) as server:
+        user = await c.key(c[2], "user-")
+        inbox = f"#{user}"
+        async with await connect(sdk, c[0], token=token(user)) as alice:
+            await alice.events.next("subscribed", channel=inbox, server=True)
+            await server.publish(PublishRequest(channel=inbox, data="before"))
+            await alice.events.next("publication", channel=inbox, data="before")
+            c[2].kill()
+            # The connection itself was never broken: it is ended, because this can't be told on it.
+            await alice.events.next("connecting", within=10, code=3010)
+            await alice.events.next(
+                "subscribed", within=10, channel=inbox, was_recovering=True, recovered=False
+            )
+
+            async def published():
+                try:
+                    return await server.publish(PublishRequest(channel=inbox, data="after"))
+                except CentApiResponseError as error:
+                    assert error.code == 100, error
+
+            await eventually(published, 10, "a publish after the owner changed")
+            await alice.events.next("publication", channel=inbox, data="after")
+            got = [event["data"] for event in alice.events.seen("publication", channel=inbox)]
+            assert got == ["before", "after"]
 
 
 async def test_presence_comes_back_after_its_owner_was_killed(sdk):
@@ -102,7 +133,11 @@ async def test_a_node_restarted_at_once_replaces_itself(address):
         await eventually(replaced, 10, "everybody knows the new incarnation")
         await c.settled()
         # The ring follows the name: it has its old slots back.
-        assert await c.slots() == slots
+
+        async def restored():
+            return await c.slots() == slots
+
+        await eventually(restored, 5, "every node owns the slots that it had")
 
 
 async def test_a_second_node_of_a_name_is_refused_and_says_why():
@@ -130,6 +165,12 @@ async def test_a_wrong_secret_is_kept_out_and_harms_nobody():
                 assert sorted(await node.members()) == ["n1", "n2"]
                 # Told once a source, however often it tries.
                 assert sum("secret" in line for line in node.log.splitlines()) <= 2
+
+            async def counted():
+                return await c[0].counter("orbweb_link_refused_total") >= 2
+
+            # It tries again, and each time counts.
+            await eventually(counted, 10, "refusals are counted")
         finally:
             if stranger.running:
                 stranger.kill()
@@ -171,6 +212,20 @@ async def test_two_nodes_that_point_at_each_other_form_one_cluster():
         for node in c:
             await node.ready(within=15)
         await c.settled()
+
+
+async def test_nodes_that_start_at_the_same_moment_form_one_cluster_soon():
+    async with cluster(3, start=False) as c:
+        for node in c:
+            node.join = [other for other in c if other is not node]
+        for node in c:
+            node.launch()
+        began = time.monotonic()
+        for node in c:
+            await node.ready(within=10)
+        await c.settled(within=5)
+        # Half of a second but for starting three unoptimised processes on a busy machine.
+        assert time.monotonic() - began < 4
 
 
 async def test_a_paused_node_leaves_and_comes_back():

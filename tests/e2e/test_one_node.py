@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
+import websockets
 from cent import PublishRequest
-from harness import Cable, SdkError, api, cluster, connect, start_client, token
+from harness import Cable, Raw, SdkError, api, cluster, connect, start_client, token
 
 
 def data_of(events):
@@ -277,6 +278,20 @@ async def test_development_mode_needs_no_token(sdk):
             assert (await alice.events.next("publication"))["user"] == "bob"
             await alice.events.next("subscribed", channel="#alice", server=True)
             await bob.events.next("subscribed", channel="#bob", server=True)
+
+
+async def test_pages_of_this_machine_may_connect_in_development_mode_only():
+    page = "http://localhost:3000"
+    async with cluster(1, args=["--dev"]) as c:
+        async with await Raw.dial(f"{c[0].ws}?user=alice", origin=page) as raw:
+            await raw.connect()
+        with pytest.raises(websockets.InvalidStatus):
+            await Raw.dial(c[0].ws, origin="http://example.org")
+    async with cluster(1) as c:
+        with pytest.raises(websockets.InvalidStatus):
+            await Raw.dial(c[0].ws, origin=page)
+        async with await Raw.dial(c[0].ws, origin=c[0].http) as raw:
+            await raw.connect(token=token("alice"))
 
 
 async def test_both_sdks_talk_to_each_other():

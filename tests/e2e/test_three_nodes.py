@@ -139,6 +139,7 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
         async with Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
             for node in c.nodes[:3]:
                 await load.listen(node.name, node)
+            await load.listen("js", c[0], sdk="js")
             await load.publish_on(*c.nodes[:3])
             await load.flows()
             late = await c.add("n4", join=[c[1]])

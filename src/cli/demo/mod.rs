@@ -1,7 +1,7 @@
 //! `orbweb demo`: a cluster of child processes on this machine, a page on each, and a key that kills
 //! one. Ends with all of them, however it ends.
 use std::fs::DirBuilder;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,11 +55,26 @@ async fn run(flags: &DemoFlags, out: &mut dyn Write) -> anyhow::Result<ExitCode>
         () = stop.next(end) => Ok(()),
     };
     let result = match result {
-        Ok(()) if !stop.asked => demo.play(&mut stop, end, out).await,
+        Ok(()) if !stop.asked => {
+            show_end(flags.end_after, out)?;
+            demo.play(&mut stop, end, out).await
+        }
         result => result,
     };
     demo.end(result.is_ok()).await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells what can be done now, and what ends it.
+fn show_end(end_after: Option<Duration>, out: &mut dyn Write) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        let away = AWAY.as_secs();
+        writeln!(out, "\npress k to kill a node (it is back after {away} s), q to quit")?;
+    }
+    if let Some(after) = end_after {
+        writeln!(out, "\nends by itself {} after its start", humantime::format_duration(after))?;
+    }
+    out.flush()
 }
 
 /// What ends a demo from outside.
@@ -159,12 +174,6 @@ impl Demo {
         let program = std::env::args_os().next().unwrap_or_else(|| "orbweb".into());
         let program = program.to_string_lossy();
         writeln!(out, "status  {program} status --node {first} --api-key {api_key}")?;
-        writeln!(
-            out,
-            "\npress k to kill a node (it is back after {} s), q to quit",
-            AWAY.as_secs()
-        )?;
-        out.flush()?;
         Ok(())
     }
 

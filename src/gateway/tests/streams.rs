@@ -2,6 +2,7 @@
 use serde_json::{Value, json};
 
 use super::rig::{Client, config, run, token};
+use crate::gateway::rules::CHANNELS_MAX;
 use crate::protocol::codes::ErrorCode;
 
 async fn subscribe(client: &mut Client, fields: Value) -> Value {
@@ -133,6 +134,60 @@ async fn other_sdks_subscribe_again_to_learn_a_new_epoch() {
             assert_ne!(again["epoch"], reply["epoch"]);
         }
         assert_eq!(rig.gateway.stats().resubscribes.get(), 2);
+    })
+    .await;
+}
+
+/// The answer to a publish.
+async fn publish(client: &mut Client) -> Value {
+    client.ask(json!({"id": 8, "publish": {"channel": "chat:x", "data": 9}})).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_to_subscribe_again_may_publish_meanwhile() {
+    run(config(), async |rig| {
+        let mut client = rig.connect_as("u", "python").await;
+        subscribe(&mut client, json!({})).await;
+        rig.core.turn("chat:x");
+        rig.core.publish("chat:x", "1", true);
+        assert_eq!(client.message().await["push"]["unsubscribe"]["code"], 2500);
+        assert_eq!(publish(&mut client).await, json!({"id": 8, "publish": {}}));
+        client.ask(json!({"id": 9, "unsubscribe": {"channel": "chat:x"}})).await;
+        assert_eq!(publish(&mut client).await["error"]["code"], 103, "it wants no more of it");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_try_later_may_publish_meanwhile() {
+    run(config(), async |rig| {
+        let mut client = rig.connect("u").await;
+        for (code, publishes) in [(ErrorCode::Internal, true), (ErrorCode::LimitExceeded, false)] {
+            rig.core.refuse_subscribes(Some(code));
+            let reply = subscribe(&mut client, json!({})).await;
+            assert_eq!(reply["error"]["code"], code.code());
+            assert_eq!(publish(&mut client).await.get("error").is_none(), publishes, "{code:?}");
+            assert_eq!(rig.core.subscribers("chat:x"), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_are_never_tried_again_take_no_room() {
+    run(config(), async |rig| {
+        let mut client = rig.connect("u").await;
+        for (code, round) in [(Some(ErrorCode::Internal), "a"), (None, "b")] {
+            rig.core.refuse_subscribes(code);
+            // The inbox is one of as many as are allowed.
+            for n in 1..CHANNELS_MAX {
+                let subscribe = json!({"channel": format!("chat:{round}{n}")});
+                let reply = client.ask(json!({"id": n, "subscribe": subscribe})).await;
+                assert_eq!(reply["error"]["code"].as_u64(), code.map(|_| 100), "{round}{n}");
+            }
+        }
+        let reply = client.ask(json!({"id": 999, "subscribe": {"channel": "chat:c"}})).await;
+        assert_eq!(reply["error"]["code"], 106);
     })
     .await;
 }

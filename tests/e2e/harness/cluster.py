@@ -71,6 +71,8 @@ class Cluster:
                 assert sum(owned.values()) == SLOTS, f"{node.name} says of slots: {owned}"
                 # A node that isn't in the views yet owns nothing.
                 assert all(owned.values()), f"{node.name} says of slots: {owned}"
+                claiming = {name: member["slots_claiming"] for name, member in view.items()}
+                assert not any(claiming.values()), f"{node.name} says of claims: {claiming}"
                 hashes = {name: member["view_hash"] for name, member in view.items()}
                 assert len(set(hashes.values())) == 1, f"{node.name} says of views: {hashes}"
             return True
