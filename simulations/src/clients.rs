@@ -20,6 +20,8 @@ pub(crate) enum Asked {
     Publish { channel: Channel, payload: u64 },
     /// A subscription.
     Subscribe { client: ClientId },
+    /// Who is in a channel.
+    Presence { channel: Channel },
 }
 
 /// A subscriber on one node that keeps its position as SDKs do.
@@ -43,6 +45,8 @@ pub(crate) struct Clients {
     pub(crate) failed: u64,
     pub(crate) unrecovered: u64,
     pub(crate) recovered: u64,
+    /// Who was in each channel when asked at the end.
+    pub(crate) present: BTreeMap<Channel, BTreeSet<ClientId>>,
     numbers: u64,
 }
 

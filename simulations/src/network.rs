@@ -1,5 +1,5 @@
 //! The virtual network: frames cross it as bytes, each lane of each pair of nodes in order.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use rand::Rng;
@@ -30,11 +30,19 @@ pub(crate) struct Network {
     latency_ms: u64,
     loss: u32,
     arrivals: BTreeMap<(Incarnation, Incarnation, Lane), u64>,
+    cut: BTreeSet<(Incarnation, Incarnation)>,
 }
 
 impl Network {
     pub(crate) fn new(latency_ms: u64, loss: u32) -> Self {
-        Self { latency_ms, loss, arrivals: BTreeMap::new() }
+        Self { latency_ms, loss, arrivals: BTreeMap::new(), cut: BTreeSet::new() }
+    }
+
+    /// From now on the link between two nodes loses everything, or no longer.
+    pub(crate) fn cut(&mut self, (one, other): (Incarnation, Incarnation), cut: bool) {
+        for pair in [(one, other), (other, one)] {
+            if cut { self.cut.insert(pair) } else { self.cut.remove(&pair) };
+        }
     }
 
     /// Faults end.
@@ -52,7 +60,8 @@ impl Network {
     ) -> anyhow::Result<Option<(u64, Flight)>> {
         let bytes = rmp_serde::to_vec(frame).context("a frame can be encoded")?;
         let delay = random.random_range(1..=self.latency_ms.max(1));
-        if random.random_range(0..10_000) < self.loss {
+        let lost = random.random_range(0..10_000) < self.loss;
+        if lost || self.cut.contains(&(from, to)) {
             return Ok(None);
         }
         let before = self.arrivals.entry((from, to, lane)).or_insert(0);

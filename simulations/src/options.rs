@@ -49,10 +49,13 @@ pub(crate) enum Scenario {
     Moves,
     /// Nodes crash and restart, frames are lost, nodes are taken for dead that aren't.
     Chaos,
+    /// Nodes join and leave, frames are lost, links are cut, nodes pause and are taken for dead; but
+    /// nobody dies, so nothing that was acknowledged may be lost.
+    Storms,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 2] = [Self::Moves, Self::Chaos];
+    pub(crate) const ALL: [Self; 3] = [Self::Moves, Self::Chaos, Self::Storms];
 }
 
 impl fmt::Display for Scenario {
@@ -60,6 +63,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Moves => "moves",
             Self::Chaos => "chaos",
+            Self::Storms => "storms",
         })
     }
 }
@@ -86,6 +90,10 @@ pub(crate) struct Swarm {
     pub(crate) suspect_every_ms: u64,
     /// Milliseconds between two subscribers that go to another node with their position.
     pub(crate) roam_every_ms: u64,
+    /// Milliseconds between two cuts of a link; 0 = none.
+    pub(crate) cut_every_ms: u64,
+    /// Milliseconds between two pauses of a node; 0 = none.
+    pub(crate) pause_every_ms: u64,
 }
 
 impl Swarm {
@@ -96,12 +104,15 @@ impl Swarm {
             if random.random_bool(chance) { drawn } else { 0 }
         };
         let chaos = scenario == Scenario::Chaos;
+        let storms = scenario == Scenario::Storms;
         let rate = |chance: f64| if chaos { chance } else { 0.0 };
+        let faulty = |chance: f64| if chaos || storms { chance } else { 0.0 };
+        let stormy = |chance: f64| if storms { chance } else { 0.0 };
         Self {
             scenario,
             crash_every_ms: maybe(rate(0.8), 1_500..8_000),
-            suspect_every_ms: maybe(rate(0.6), 700..5_000),
-            loss: maybe(rate(0.6), 1..300) as u32,
+            suspect_every_ms: maybe(faulty(if storms { 0.4 } else { 0.6 }), 700..5_000),
+            loss: maybe(faulty(0.6), 1..300) as u32,
             roam_every_ms: maybe(1.0, 100..1_000),
             move_every_ms: maybe(if chaos { 0.3 } else { 1.0 }, 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
@@ -110,6 +121,8 @@ impl Swarm {
             nodes: maybe(1.0, 3..8) as usize,
             channels: maybe(1.0, 3..20) as usize,
             slots: maybe(1.0, 8..65) as u16,
+            cut_every_ms: maybe(stormy(0.5), 500..4_000),
+            pause_every_ms: maybe(stormy(0.4), 1_000..6_000),
         }
     }
 }

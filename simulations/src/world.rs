@@ -40,6 +40,8 @@ struct Node {
     /// The states that this node believes others to be in.
     seen: BTreeMap<Incarnation, Seen>,
     first: bool,
+    /// What has come while the node is paused.
+    paused: Option<Vec<Event>>,
 }
 
 enum Due {
@@ -58,6 +60,11 @@ enum Due {
     Roam,
     Resubscribe(ClientId),
     JoinTimeout(Incarnation),
+    Cut,
+    Mend(Incarnation, Incarnation),
+    Pause,
+    Resume(Incarnation),
+    Unsee(Incarnation, Incarnation),
 }
 
 /// What a run did, and what all runs did together.
@@ -167,8 +174,12 @@ impl World {
         self.plan_fault(self.swarm.move_every_ms, Due::Move);
         self.plan_fault(self.swarm.suspect_every_ms, Due::Suspect);
         self.plan_fault(self.swarm.roam_every_ms, Due::Roam);
+        self.plan_fault(self.swarm.cut_every_ms, Due::Cut);
+        self.plan_fault(self.swarm.pause_every_ms, Due::Pause);
         self.advance(self.swarm.faulty_ms)?;
         self.settle()?;
+        self.advance(self.swarm.faulty_ms + QUIET_MS - 1_500)?;
+        self.ask_presence()?;
         self.advance(self.swarm.faulty_ms + QUIET_MS)?;
         self.check_end()?;
         self.outcome.virtual_ms = self.now;
@@ -272,6 +283,29 @@ impl World {
             }
             Due::Resubscribe(client) => self.subscribe(client)?,
             Due::JoinTimeout(node) => self.turn_up(node)?,
+            Due::Cut => {
+                self.plan_fault(self.swarm.cut_every_ms, Due::Cut);
+                self.cut();
+            }
+            Due::Mend(one, other) => self.mend(one, other)?,
+            Due::Pause => {
+                self.plan_fault(self.swarm.pause_every_ms, Due::Pause);
+                self.pause();
+            }
+            Due::Resume(node) => {
+                let waiting = self.nodes.get_mut(&node).and_then(|node| node.paused.take());
+                self.log(|| format!("{node:?} resumes"));
+                for event in waiting.into_iter().flatten() {
+                    self.tell(node, event)?;
+                }
+            }
+            Due::Unsee(by, whom) => {
+                let gone = self.nodes.get_mut(&by).and_then(|node| node.seen.remove(&whom));
+                if let Some(seen) = gone {
+                    self.plan(Due::Learn { by, seen }, 2_600);
+                    self.refresh(by)?;
+                }
+            }
         }
         Ok(())
     }
@@ -287,7 +321,7 @@ impl World {
             seen.map(|seen| (seen.id.incarnation, seen)).collect();
         seen.insert(node, Seen { id: id.clone(), state });
         self.log(|| format!("{id} starts"));
-        self.nodes.insert(node, Node { id, number, core, state, seen, first });
+        self.nodes.insert(node, Node { id, number, core, state, seen, first, paused: None });
         self.plan(Due::Tick(node), 1);
         if !first {
             self.mark("join", 1);
@@ -335,6 +369,12 @@ impl World {
 
     fn tell(&mut self, node: Incarnation, event: Event) -> anyhow::Result<()> {
         let Some(target) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if let Some(waiting) = &mut target.paused {
+            if !matches!(event, Event::Tick) {
+                waiting.push(event);
+            }
+            return Ok(());
+        }
         let before = target.core.status().claims;
         let mut actions = Vec::new();
         target.core.handle(event, Millis(self.now), &mut actions);
@@ -461,6 +501,60 @@ impl World {
         Ok(())
     }
 
+    /// A link loses everything for a while, both ways.
+    fn cut(&mut self) {
+        let (Some(one), Some(other)) = (self.any_up(), self.any_up()) else { return };
+        if one != other {
+            self.log(|| format!("the link of {one:?} and {other:?} is cut"));
+            self.mark("cut", 1);
+            self.network.cut((one, other), true);
+            let wait = self.random.random_range(50..2_500);
+            self.plan(Due::Mend(one, other), wait);
+        }
+    }
+
+    fn mend(&mut self, one: Incarnation, other: Incarnation) -> anyhow::Result<()> {
+        self.log(|| format!("the link of {one:?} and {other:?} is back"));
+        self.network.cut((one, other), false);
+        for (at, to) in [(one, other), (other, one)] {
+            if self.nodes.contains_key(&to) {
+                self.tell(at, Event::LinkDown(to))?;
+                self.tell(at, Event::LinkUp(to))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node handles nothing for a while, then everything. If it takes long, all others take it
+    /// for dead.
+    fn pause(&mut self) {
+        let Some(whom) = self.any_up() else { return };
+        let Some(node) = self.nodes.get_mut(&whom).filter(|node| node.paused.is_none()) else {
+            return;
+        };
+        node.paused = Some(Vec::new());
+        let wait = self.random.random_range(100..2_500);
+        self.log(|| format!("{whom:?} pauses for {wait} ms"));
+        self.mark("pause", 1);
+        self.plan(Due::Resume(whom), wait);
+        if wait > 800 {
+            for by in self.nodes.keys().copied().filter(|by| *by != whom).collect::<Vec<_>>() {
+                let noticed = self.random.random_range(500..800);
+                self.plan(Due::Unsee(by, whom), noticed);
+            }
+        }
+    }
+
+    fn ask_presence(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.swarm.channels {
+            let Some(node) = self.any_up() else { return Ok(()) };
+            let channel = self.channel(number);
+            let asked = Asked::Presence { channel: channel.clone() };
+            self.ask(node, channel, Ask::Presence, Some(asked))?;
+        }
+        Ok(())
+    }
+
     fn channel(&self, number: usize) -> Channel {
         Channel::parse(&format!("c{number}")).expect("a short name is allowed")
     }
@@ -558,6 +652,10 @@ impl World {
                 }
                 (subscriber.position, subscriber.subscribed) = (position, true);
             }
+            (Some(Asked::Presence { channel }), Reply::Presence(present)) => {
+                let clients = present.iter().map(|info| info.client).collect();
+                self.clients.present.insert(channel, clients);
+            }
             (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
             _ => {}
         }
@@ -617,6 +715,10 @@ impl World {
         let last = outlook(&seen, self.swarm.slots, false);
         let placement: &Placement = &last.placement;
         converged::check(&nodes, placement, self.swarm.slots)?;
+        crate::checkers::present::check(&self.clients)?;
+        if self.swarm.scenario == Scenario::Storms {
+            kept::check_kept(&nodes, &self.clients, self.swarm.slots)?;
+        }
         if self.swarm.scenario == Scenario::Moves {
             kept::check(&nodes, &self.clients, self.swarm.slots)?;
             let Clients { failed, unrecovered, .. } = self.clients;

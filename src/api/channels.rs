@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::Api;
 use super::content::Content;
 use super::error::{ApiError, ErrorBody};
 use super::words;
-use super::{Api, PUBLICATION_BYTES_MAX};
 use crate::config::Namespace;
 use crate::delivery::event::{Ask, History, Reply};
 use crate::ownership::stream::READ_LEN_MAX;
@@ -41,7 +41,7 @@ impl Api {
         let channel = call.channel.clone();
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message(PUBLICATION_BYTES_MAX)?;
+        let message = content.into_message()?;
         self.publish_to(&channel, skip_history, message).await
     }
 
@@ -61,7 +61,7 @@ impl Api {
         }
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message(PUBLICATION_BYTES_MAX)?;
+        let message = content.into_message()?;
         let each = channels.iter().map(|channel| async {
             match self.publish_to(channel, skip_history, message.clone()).await {
                 Ok(place) => Outcome::Result(place),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::words;
-use crate::protocol::message::Message;
+use crate::protocol::message::{DATA_BYTES_MAX, Message};
 
 /// Tags of a publication: they travel with every copy of it.
 const TAGS_MAX: usize = 32;
@@ -28,7 +28,7 @@ pub(super) struct Content {
 
 impl Content {
     /// The message, if it is within the limits and asks for nothing that isn't done.
-    pub(super) fn into_message(self, bytes_max: usize) -> Result<Arc<Message>, ApiError> {
+    pub(super) fn into_message(self) -> Result<Arc<Message>, ApiError> {
         if self.idempotency_key.is_some_and(|key| !key.is_empty()) {
             let why = "`idempotency_key` is not supported: a repeated call publishes again";
             return Err(ApiError::NotAvailable(why.to_owned()));
@@ -38,10 +38,10 @@ impl Content {
             (None, Some(data)) => on_one_line(&data),
             (None, None) => return Err(ApiError::BadRequest("`data` is missing".to_owned())),
         };
-        if data.len() > bytes_max {
+        if data.len() > DATA_BYTES_MAX {
             let length = data.len();
             return Err(ApiError::LimitExceeded(format!(
-                "`data` has {length} bytes; at most {bytes_max} are allowed"
+                "`data` has {length} bytes; at most {DATA_BYTES_MAX} are allowed"
             )));
         }
         let tag_bytes: usize = self.tags.iter().map(|(key, value)| key.len() + value.len()).sum();

@@ -267,8 +267,12 @@ pub const KNOBS: &[Knob<Config>] = &[
         "client.ping_interval",
         client.ping_interval,
         "Pause between pings. Longer costs less; proxies close connections that are silent for too long. Longer than `client.pong_timeout`.",
-        "a duration of whole seconds from 1s to 10m",
-        |t| (1..=600).contains(&t.as_secs()) && t.subsec_nanos() == 0
+        "a duration from 1s to 10m in whole seconds",
+        |t| {
+            let within = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(t);
+            // Clients are told it as a number of seconds.
+            within && t.subsec_nanos() == 0
+        }
     ),
     knob!(
         Config,
@@ -299,7 +303,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         "api.keys",
         api.keys,
         "Keys that open the server API, several so that they can be replaced; `orbweb status` uses the first. Without any it is closed.",
-        "a list of texts of at least 16 printable characters each",
+        "a list of texts of at least 16 printable characters each, none of them a comma, a quote or a bracket",
         |keys| keys.iter().all(|key| is_api_key(key.expose()))
     ),
     knob!(
@@ -377,12 +381,16 @@ fn is_http_url(url: &str) -> bool {
 
 fn is_origin(origin: &str) -> bool {
     origin.split_once("://").is_some_and(|(scheme, host)| {
-        !scheme.is_empty() && !host.is_empty() && !host.contains('/') && !has_space(host)
+        let named = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+        named && !host.is_empty() && !host.contains(['/', '"', '\'']) && !has_space(host)
     })
 }
 
 fn is_api_key(key: &str) -> bool {
-    key.len() >= API_KEY_BYTES_MIN && key.bytes().all(|b| b.is_ascii_graphic())
+    // What separates and quotes keys in lists isn't part of one, so that a list that is written
+    // wrong is no key.
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\'' | b'[' | b']');
+    key.len() >= API_KEY_BYTES_MIN && key.bytes().all(plain)
 }
 
 fn has_space(text: &str) -> bool {

@@ -14,7 +14,8 @@ use crate::protocol::ids::NodeName;
 /// A value as it was written.
 #[derive(Clone, Copy, Debug)]
 pub enum Raw<'a> {
-    /// In a flag or the environment, where everything is text and lists have commas.
+    /// In a flag or the environment, where everything is text and lists have commas, or are written
+    /// as in a file.
     Text(&'a str),
     /// In a file, where types count.
     Toml(&'a Value),
@@ -205,12 +206,15 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn read(raw: Raw<'_>) -> Option<Self> {
         match raw {
-            Raw::Text(text) => text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(|part| T::read(Raw::Text(part)))
-                .collect(),
+            Raw::Text(text) => match toml_lists(text) {
+                Some(parts) => parts.iter().map(|part| T::read(Raw::Toml(part))).collect(),
+                None => text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty())
+                    .map(|part| T::read(Raw::Text(part)))
+                    .collect(),
+            },
             Raw::Toml(value) => {
                 value.as_array()?.iter().map(|part| T::read(Raw::Toml(part))).collect()
             }
@@ -220,6 +224,23 @@ impl<T: Setting> Setting for Vec<T> {
     fn show(&self) -> Option<Value> {
         Some(Value::Array(self.iter().filter_map(T::show).collect()))
     }
+}
+
+/// The values of a text such as `["a", "b"]`, or of several with commas between them, as flags that
+/// are given more than once make them. `[::1]:7400` isn't one.
+fn toml_lists(text: &str) -> Option<Vec<Value>> {
+    let text = text.trim();
+    if !text.starts_with('[') || !text.ends_with(']') {
+        return None;
+    }
+    let mut table: toml::Table = format!("lists = [{text}]").parse().ok()?;
+    let Some(Value::Array(lists)) = table.remove("lists") else { return None };
+    let mut parts = Vec::new();
+    for list in lists {
+        let Value::Array(list) = list else { return None };
+        parts.extend(list);
+    }
+    Some(parts)
 }
 
 impl Setting for Degraded {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::event::{Action, ClaimCounts, CoreStatus, Event, Outlook};
-use super::router::Router;
+use super::router::{Router, Turn};
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
 use crate::protocol::ids::{Incarnation, Slot};
@@ -39,7 +39,8 @@ impl Core {
         let mut out = Out::default();
         match event {
             Event::Request(request) => {
-                self.router.handle_request(request, &self.ownership, now, &mut out, actions);
+                self.router
+                    .handle_request(request, &mut turn(&self.ownership, now, &mut out, actions));
             }
             Event::Frames { from, frames } => {
                 for frame in frames {
@@ -47,12 +48,13 @@ impl Core {
                 }
             }
             Event::LinkUp(node) => {
-                self.router.reroute(Some(node), &self.ownership, now, &mut out);
+                let mut turn = turn(&self.ownership, now, &mut out, actions);
+                self.router.reroute(Some(node), &mut turn);
             }
             Event::LinkDown(_) => {}
             Event::Outlook(outlook) => {
                 self.ownership.set_world(self.world(&outlook), now, &mut out);
-                self.router.reroute(None, &self.ownership, now, &mut out);
+                self.router.reroute(None, &mut turn(&self.ownership, now, &mut out, actions));
             }
             Event::Leave => {
                 self.leaving = true;
@@ -60,7 +62,7 @@ impl Core {
             }
             Event::Tick => {
                 self.ownership.tick(now, &mut out);
-                self.router.tick(&self.ownership, now, &mut out, actions);
+                self.router.tick(&mut turn(&self.ownership, now, &mut out, actions));
             }
         }
         self.flush(out, now, actions);
@@ -106,7 +108,8 @@ impl Core {
             }
             PeerFrame::Owned { slots } => {
                 self.ownership.handle_owned(from, &slots, now, out);
-                return self.router.handle_owned(from, &slots, &self.ownership, now, out);
+                let mut turn = turn(&self.ownership, now, out, actions);
+                return self.router.handle_owned(from, &slots, &mut turn);
             }
             PeerFrame::Inspect { number } => return actions.push(Action::Inspect { from, number }),
             PeerFrame::Inspected { number, report } => {
@@ -116,7 +119,8 @@ impl Core {
         };
         let Some(frame) = self.ownership.handle(from, frame, now, out) else { return };
         // What is left is for a gateway: every frame has exactly one reader.
-        let unread = self.router.handle(from, frame, &self.ownership, now, out, actions);
+        let mut turn = turn(&self.ownership, now, out, actions);
+        let unread = self.router.handle(from, frame, &mut turn);
         debug_assert!(unread.is_none(), "nobody reads {unread:?}");
     }
 
@@ -187,6 +191,15 @@ impl Core {
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
     }
+}
+
+fn turn<'a>(
+    ownership: &'a Ownership,
+    now: Millis,
+    out: &'a mut Out,
+    actions: &'a mut Vec<Action>,
+) -> Turn<'a> {
+    Turn { ownership, now, out, actions }
 }
 
 /// The lane of a frame that is answered to a peer outside the cores.

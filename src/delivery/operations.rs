@@ -1,6 +1,6 @@
 //! Numbered operations on their way: kept until the owner has answered, sent again in order when it
 //! changes or is silent. Kept by the router.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::event::RequestId;
@@ -48,6 +48,8 @@ struct Line {
 #[derive(Debug, Default)]
 pub struct Operations {
     lines: BTreeMap<Slot, Line>,
+    /// Slots whose operations wait.
+    waiting: BTreeSet<Slot>,
     len: usize,
     bytes: usize,
 }
@@ -75,6 +77,7 @@ impl Operations {
         if line.pending.is_empty() {
             (line.sent, line.retry_ms) = (now, RETRY_MS);
         }
+        self.waiting.insert(slot);
         line.last += 1;
         let number = line.last;
         let pending = Pending { number, request, channel, options, message, since: now };
@@ -88,6 +91,9 @@ impl Operations {
         let at = line.pending.iter().position(|pending| pending.number == number)?;
         let pending = line.pending.remove(at)?;
         (line.sent, line.retry_ms) = (now, RETRY_MS);
+        if line.pending.is_empty() {
+            self.waiting.remove(&slot);
+        }
         (self.len, self.bytes) = (self.len - 1, self.bytes - pending.message.data.len());
         Some(pending)
     }
@@ -124,23 +130,21 @@ impl Operations {
 
     /// Slots whose operations wait.
     pub fn slots(&self) -> Vec<Slot> {
-        let waiting = self.lines.iter().filter(|(_, line)| !line.pending.is_empty());
-        waiting.map(|(slot, _)| *slot).collect()
+        self.waiting.iter().copied().collect()
     }
 
     /// Slots whose owner has been silent: their operations are due again.
     pub fn silent(&mut self, now: Millis) -> Vec<Slot> {
-        let silent = self
-            .lines
-            .iter_mut()
-            .filter(|(_, line)| !line.pending.is_empty() && now.since(line.sent) >= line.retry_ms);
-        silent
-            .map(|(slot, line)| {
+        let mut silent = Vec::new();
+        for slot in &self.waiting {
+            let Some(line) = self.lines.get_mut(slot) else { continue };
+            if now.since(line.sent) >= line.retry_ms {
                 line.retry_ms = (line.retry_ms * 2).min(OPERATION_MS);
                 line.sent = now;
-                *slot
-            })
-            .collect()
+                silent.push(*slot);
+            }
+        }
+        silent
     }
 
     /// Makes a slot's operations due again after `ms`.
@@ -153,11 +157,14 @@ impl Operations {
     /// Takes out what has waited too long.
     pub fn expire(&mut self, now: Millis) -> Vec<Pending> {
         let mut expired = Vec::new();
-        for line in self.lines.values_mut() {
+        let lines = &mut self.lines;
+        self.waiting.retain(|slot| {
+            let Some(line) = lines.get_mut(slot) else { return false };
             while line.pending.front().is_some_and(|p| now.since(p.since) >= OPERATION_MS) {
                 expired.extend(line.pending.pop_front());
             }
-        }
+            !line.pending.is_empty()
+        });
         self.len -= expired.len();
         self.bytes -= expired.iter().map(|pending| pending.message.data.len()).sum::<usize>();
         expired

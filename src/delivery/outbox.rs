@@ -7,8 +7,12 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::protocol::message::DATA_BYTES_MAX;
+
 /// Bytes that may wait for one client; with more it reads too slowly to be kept.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+// Or a publication could never be delivered.
+const _: () = assert!(OUTBOX_BYTES_MAX > 2 * DATA_BYTES_MAX);
 /// Bytes of answers that may wait beside them: a client that continues many streams at once gets
 /// more than the limit in one go, through no fault of its own.
 pub const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -36,6 +36,18 @@ enum Purpose {
     CatchUp,
 }
 
+/// What the handling of one event works with.
+pub struct Turn<'a> {
+    /// The slots' side of this node.
+    pub ownership: &'a Ownership,
+    /// The time.
+    pub now: Millis,
+    /// Frames for nodes.
+    pub out: &'a mut Out,
+    /// What is for this node's shards.
+    pub actions: &'a mut Vec<Action>,
+}
+
 #[derive(Debug)]
 struct Question {
     slot: Slot,
@@ -93,23 +105,15 @@ impl Router {
     }
 
     /// Takes a request of a client or the API.
-    pub fn handle_request(
-        &mut self,
-        request: Request,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
-    ) {
+    pub fn handle_request(&mut self, request: Request, turn: &mut Turn<'_>) {
         let Request { id, channel, options, ask } = request;
         let slot = channel.slot(self.slots);
         let query = match ask {
             Ask::Unsubscribe { client } => {
-                return self.unsubscribe(slot, channel, client, ownership, out);
+                return self.unsubscribe(slot, channel, client, turn);
             }
             Ask::Publish { message } => {
-                return self
-                    .publish(id, slot, channel, options, message, ownership, now, out, actions);
+                return self.publish(id, slot, channel, options, message, turn);
             }
             Ask::Subscribe { client, info, recover } => {
                 let known = self.interests.get_mut(slot, &channel);
@@ -118,18 +122,17 @@ impl Router {
                     interest.add(client, Subscriber { shard: id.shard, info: None });
                     let (position, publications) = (None, vec![]);
                     let reply = Reply::Subscribed { position, recovered: false, publications };
-                    return actions.push(Action::Reply { to: id, reply });
+                    return turn.actions.push(Action::Reply { to: id, reply });
                 }
                 let purpose = Purpose::Subscribe { request: id, client, info: info.clone() };
                 let query = Query::Subscribe { info, recover };
-                match self.ask(slot, channel.clone(), options, query, purpose, ownership, now, out)
-                {
+                match self.ask(slot, channel.clone(), options, query, purpose, turn) {
                     Some(number) => {
                         let interest = self.interests.entry(slot, &channel);
                         interest.options = options;
                         interest.joining.insert(client, number);
                     }
-                    None => fail(id, ErrorCode::TooManyRequests, actions),
+                    None => fail(id, ErrorCode::TooManyRequests, turn),
                 }
                 return;
             }
@@ -138,12 +141,10 @@ impl Router {
             Ask::PresenceStats => Query::PresenceStats,
         };
         let purpose = Purpose::Read(id);
-        if self.ask(slot, channel, options, query, purpose, ownership, now, out).is_none() {
-            fail(id, ErrorCode::TooManyRequests, actions);
+        if self.ask(slot, channel, options, query, purpose, turn).is_none() {
+            fail(id, ErrorCode::TooManyRequests, turn);
         }
     }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one publication")]
     fn publish(
         &mut self,
         id: RequestId,
@@ -151,51 +152,38 @@ impl Router {
         channel: Channel,
         options: ChannelOptions,
         message: Arc<Message>,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
-        let owner = ownership.world().placement.owner(slot);
+        let owner = turn.ownership.world().placement.owner(slot);
         if !options.is_stream() {
             // At most once: handed over is all that is promised.
             match owner {
                 Some(owner) => {
                     let frame = PeerFrame::Fanout { slot, channel, message, forwarded: false };
-                    out.send(owner, Lane::Data, frame);
-                    actions.push(Action::Reply { to: id, reply: Reply::Published(None) });
+                    turn.out.send(owner, Lane::Data, frame);
+                    turn.actions.push(Action::Reply { to: id, reply: Reply::Published(None) });
                 }
-                None => fail(id, ErrorCode::Internal, actions),
+                None => fail(id, ErrorCode::Internal, turn),
             }
             return;
         }
         let waiting = self.operations.owner(slot);
-        match self.operations.try_push(slot, id, channel, options, message, now) {
+        match self.operations.try_push(slot, id, channel, options, message, turn.now) {
             Some(number) => {
                 if let Some(owner) = waiting.or(owner) {
-                    self.send_operations(slot, number, owner, ownership, now, out);
+                    self.send_operations(slot, number, owner, turn);
                 }
             }
-            None => fail(id, ErrorCode::TooManyRequests, actions),
+            None => fail(id, ErrorCode::TooManyRequests, turn),
         }
     }
 
-    fn send_operations(
-        &mut self,
-        slot: Slot,
-        from: u64,
-        owner: Incarnation,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-    ) {
-        let epoch = ownership.promised(slot);
-        for operation in self.operations.send_from(slot, from, epoch, owner, now) {
-            out.send(owner, Lane::Data, PeerFrame::Operation(operation));
+    fn send_operations(&mut self, slot: Slot, from: u64, owner: Incarnation, turn: &mut Turn<'_>) {
+        let epoch = turn.ownership.promised(slot);
+        for operation in self.operations.send_from(slot, from, epoch, owner, turn.now) {
+            turn.out.send(owner, Lane::Data, PeerFrame::Operation(operation));
         }
     }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one question")]
     fn ask(
         &mut self,
         slot: Slot,
@@ -203,9 +191,7 @@ impl Router {
         options: ChannelOptions,
         query: Query,
         purpose: Purpose,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
+        turn: &mut Turn<'_>,
     ) -> Option<u64> {
         if self.questions.len() >= QUESTIONS_MAX {
             return None;
@@ -219,46 +205,32 @@ impl Router {
             query,
             purpose,
             asked: None,
-            since: now,
-            sent: now,
+            since: turn.now,
+            sent: turn.now,
             retry_ms: RETRY_MS,
         };
         self.questions.insert(number, question);
-        if let Some(owner) = ownership.world().placement.owner(slot) {
-            self.send_question(number, owner, ownership, now, out);
+        if let Some(owner) = turn.ownership.world().placement.owner(slot) {
+            self.send_question(number, owner, turn);
         }
         Some(number)
     }
 
-    fn send_question(
-        &mut self,
-        number: u64,
-        owner: Incarnation,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-    ) {
+    fn send_question(&mut self, number: u64, owner: Incarnation, turn: &mut Turn<'_>) {
         let Some(question) = self.questions.get_mut(&number) else { return };
-        (question.asked, question.sent) = (Some(owner), now);
+        (question.asked, question.sent) = (Some(owner), turn.now);
         let frame = PeerFrame::Ask {
             number,
             slot: question.slot,
-            epoch: ownership.promised(question.slot),
+            epoch: turn.ownership.promised(question.slot),
             channel: question.channel.clone(),
             options: question.options,
             query: question.query.clone(),
         };
-        out.send(owner, Lane::Data, frame);
+        turn.out.send(owner, Lane::Data, frame);
     }
 
-    fn unsubscribe(
-        &mut self,
-        slot: Slot,
-        channel: Channel,
-        client: ClientId,
-        ownership: &Ownership,
-        out: &mut Out,
-    ) {
+    fn unsubscribe(&mut self, slot: Slot, channel: Channel, client: ClientId, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
         let shown = interest.subscribers.get(&client).is_some_and(|s| s.info.is_some());
         interest.remove(client);
@@ -274,10 +246,10 @@ impl Router {
             self.interests.remove(slot, &channel);
         }
         if (shown || detach || asked.is_some())
-            && let Some(owner) = ownership.world().placement.owner(slot)
+            && let Some(owner) = turn.ownership.world().placement.owner(slot)
         {
             let frame = PeerFrame::Unsubscribe { slot, channel, client, detach };
-            out.send(owner, Lane::Data, frame);
+            turn.out.send(owner, Lane::Data, frame);
         }
     }
 
@@ -286,65 +258,57 @@ impl Router {
         &mut self,
         from: Incarnation,
         frame: PeerFrame,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) -> Option<PeerFrame> {
         match frame {
             PeerFrame::Result { slot, number, outcome } => {
-                self.handle_result(from, slot, number, outcome, ownership, now, out, actions);
+                self.handle_result(from, slot, number, outcome, turn);
             }
             PeerFrame::Answer { number, answer } => {
-                self.handle_answer(number, answer, ownership, now, out, actions);
+                self.handle_answer(number, answer, turn);
             }
             PeerFrame::NotOwner { number, owner } => {
-                self.handle_not_owner(from, number, owner, ownership, now, out);
+                self.handle_not_owner(from, number, owner, turn);
             }
             PeerFrame::Deliver { slot, channel, follows, publication } => {
                 let follows = follows.unwrap_or(Position {
                     epoch: publication.epoch,
                     offset: publication.offset.saturating_sub(1),
                 });
-                self.deliver(slot, &channel, follows, publication, ownership, now, out, actions);
+                self.deliver(slot, &channel, follows, publication, turn);
             }
             PeerFrame::Ephemeral { slot, channel, message } => {
                 let (position, turns_from) = (None, None);
                 let body = DeliveryBody::Publication { message, position, turns_from };
-                self.hand_on(slot, channel, body, actions);
+                self.hand_on(slot, channel, body, turn);
             }
             PeerFrame::Presence { slot, channel, info, here } => {
                 let body = if here { DeliveryBody::Join(info) } else { DeliveryBody::Leave(info) };
-                self.hand_on(slot, channel, body, actions);
+                self.hand_on(slot, channel, body, turn);
             }
-            PeerFrame::Lost { slot, channel } => self.lose(slot, channel, actions),
+            PeerFrame::Lost { slot, channel } => self.lose(slot, channel, turn),
             PeerFrame::DigestAnswer { slots } => {
                 for (slot, equal, tops) in slots {
-                    self.compare(from, slot, equal, tops, ownership, now, out);
+                    self.compare(from, slot, equal, tops, turn);
                 }
             }
             other => return Some(other),
         }
         None
     }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one result")]
     fn handle_result(
         &mut self,
         from: Incarnation,
         slot: Slot,
         number: u64,
         outcome: Outcome,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let reply = match outcome {
             Outcome::Published(position) => Reply::Published(position),
             Outcome::Failed(code) => Reply::Failed(code),
             Outcome::Expected(expected) => {
-                return self.send_operations(slot, expected, from, ownership, now, out);
+                return self.send_operations(slot, expected, from, turn);
             }
             Outcome::NotOwner(owner) => {
                 // Only what was sent to `from` is answered by it; the first answer moves all.
@@ -352,14 +316,14 @@ impl Router {
                     return;
                 }
                 match owner.filter(|owner| *owner != from) {
-                    Some(owner) => self.send_operations(slot, 0, owner, ownership, now, out),
-                    None => self.operations.retry_in(slot, ELSEWHERE_MS, now),
+                    Some(owner) => self.send_operations(slot, 0, owner, turn),
+                    None => self.operations.retry_in(slot, ELSEWHERE_MS, turn.now),
                 }
                 return;
             }
         };
-        if let Some(pending) = self.operations.take(slot, number, now) {
-            actions.push(Action::Reply { to: pending.request, reply });
+        if let Some(pending) = self.operations.take(slot, number, turn.now) {
+            turn.actions.push(Action::Reply { to: pending.request, reply });
         }
     }
 
@@ -368,34 +332,24 @@ impl Router {
         from: Incarnation,
         number: u64,
         owner: Option<Incarnation>,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
+        turn: &mut Turn<'_>,
     ) {
         let Some(question) = self.questions.get_mut(&number) else { return };
         if question.asked != Some(from) {
             return;
         }
         match owner.filter(|owner| *owner != from) {
-            Some(owner) => self.send_question(number, owner, ownership, now, out),
-            None => (question.sent, question.retry_ms) = (now, ELSEWHERE_MS),
+            Some(owner) => self.send_question(number, owner, turn),
+            None => (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS),
         }
     }
 
-    fn handle_answer(
-        &mut self,
-        number: u64,
-        answer: Answer,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
-    ) {
+    fn handle_answer(&mut self, number: u64, answer: Answer, turn: &mut Turn<'_>) {
         let Some(question) = self.questions.get_mut(&number) else { return };
         if let (Answer::Failed(code), Purpose::CatchUp) = (&answer, &question.purpose)
             && code.temporary()
         {
-            (question.sent, question.retry_ms) = (now, ELSEWHERE_MS);
+            (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
             return;
         }
         let (slot, channel) = (question.slot, question.channel.clone());
@@ -408,7 +362,7 @@ impl Router {
                     number,
                     position.filter(|_| recovered),
                     publications,
-                    actions,
+                    turn,
                 );
             }
             (
@@ -419,28 +373,28 @@ impl Router {
                 let fits = interest.position == position || interest.subscribers.is_empty();
                 if !fits || interest.catching_up.is_some() {
                     // Others here stand elsewhere in the stream: bring them up to date first.
-                    (question.sent, question.retry_ms) = (now, ELSEWHERE_MS);
-                    return self.catch_up(slot, &channel, ownership, now, out);
+                    (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
+                    return self.catch_up(slot, &channel, turn);
                 }
                 interest.position = position;
                 interest.joining.remove(&client);
                 interest.add(client, Subscriber { shard: request.shard, info });
                 self.questions.remove(&number);
                 let reply = Reply::Subscribed { position, recovered, publications };
-                actions.push(Action::Reply { to: request, reply });
+                turn.actions.push(Action::Reply { to: request, reply });
             }
             (Purpose::Subscribe { request, client, .. }, answer) => {
                 self.questions.remove(&number);
                 self.forget_joining(slot, &channel, client);
-                actions.push(Action::Reply { to: request, reply: reply(answer) });
+                turn.actions.push(Action::Reply { to: request, reply: reply(answer) });
             }
             (Purpose::Read(request), answer) => {
                 self.questions.remove(&number);
-                actions.push(Action::Reply { to: request, reply: reply(answer) });
+                turn.actions.push(Action::Reply { to: request, reply: reply(answer) });
             }
             (Purpose::CatchUp, _) => {
                 self.questions.remove(&number);
-                self.lose(slot, channel, actions);
+                self.lose(slot, channel, turn);
             }
         }
     }
@@ -453,18 +407,13 @@ impl Router {
             }
         }
     }
-
-    #[expect(clippy::too_many_arguments, reason = "one publication and its place")]
     fn deliver(
         &mut self,
         slot: Slot,
         channel: &Channel,
         follows: Position,
         publication: Publication,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         if interest.subscribers.is_empty() {
@@ -474,7 +423,7 @@ impl Router {
             // This node's configuration knows the channel as ephemeral: no position is shown.
             let (message, position, turns_from) = (publication.message, None, None);
             let body = DeliveryBody::Publication { message, position, turns_from };
-            return self.hand_on(slot, channel.clone(), body, actions);
+            return self.hand_on(slot, channel.clone(), body, turn);
         };
         let known = publication.epoch < position.epoch
             || (publication.epoch == position.epoch && publication.offset <= position.offset);
@@ -482,9 +431,9 @@ impl Router {
             return;
         }
         if follows != position {
-            return self.catch_up(slot, channel, ownership, now, out);
+            return self.catch_up(slot, channel, turn);
         }
-        self.step(slot, channel, publication, actions);
+        self.step(slot, channel, publication, turn);
     }
 
     /// Hands on a publication that continues the channel's position.
@@ -493,7 +442,7 @@ impl Router {
         slot: Slot,
         channel: &Channel,
         publication: Publication,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         let position = publication.position();
@@ -501,38 +450,24 @@ impl Router {
         let turns_from = held.filter(|held| held.epoch != position.epoch);
         let message = publication.message;
         let body = DeliveryBody::Publication { message, position: Some(position), turns_from };
-        self.hand_on(slot, channel.clone(), body, actions);
+        self.hand_on(slot, channel.clone(), body, turn);
     }
 
-    fn hand_on(
-        &mut self,
-        slot: Slot,
-        channel: Channel,
-        body: DeliveryBody,
-        actions: &mut Vec<Action>,
-    ) {
+    fn hand_on(&mut self, slot: Slot, channel: Channel, body: DeliveryBody, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
         let shards = interest.shards();
         if !shards.is_empty() {
-            actions
+            turn.actions
                 .push(Action::Deliver { shards, delivery: Arc::new(Delivery { channel, body }) });
         }
     }
 
     /// Asks the owner for what lies behind the channel's position.
-    fn catch_up(
-        &mut self,
-        slot: Slot,
-        channel: &Channel,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-    ) {
+    fn catch_up(&mut self, slot: Slot, channel: &Channel, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         let (Some(position), None) = (interest.position, interest.catching_up) else { return };
         let (options, query) = (interest.options, Query::Resume(position));
-        let number =
-            self.ask(slot, channel.clone(), options, query, Purpose::CatchUp, ownership, now, out);
+        let number = self.ask(slot, channel.clone(), options, query, Purpose::CatchUp, turn);
         if let Some(interest) = self.interests.get_mut(slot, channel) {
             interest.catching_up = number;
         }
@@ -545,16 +480,16 @@ impl Router {
         number: u64,
         position: Option<Position>,
         publications: Vec<Publication>,
-        actions: &mut Vec<Action>,
+        turn: &mut Turn<'_>,
     ) {
         let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
         if interest.catching_up != Some(number) {
             return;
         }
         interest.catching_up = None;
-        let Some(position) = position else { return self.lose(slot, channel, actions) };
+        let Some(position) = position else { return self.lose(slot, channel, turn) };
         for publication in publications {
-            self.step(slot, &channel, publication, actions);
+            self.step(slot, &channel, publication, turn);
         }
         if let Some(interest) = self.interests.get_mut(slot, &channel) {
             interest.position = Some(position);
@@ -562,7 +497,7 @@ impl Router {
     }
 
     /// Ends all subscriptions of a channel here: their clients subscribe again and recover.
-    fn lose(&mut self, slot: Slot, channel: Channel, actions: &mut Vec<Action>) {
+    fn lose(&mut self, slot: Slot, channel: Channel, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
         if let Some(number) = interest.catching_up.take() {
             self.questions.remove(&number);
@@ -578,27 +513,23 @@ impl Router {
         }
         if !shards.is_empty() {
             let delivery = Arc::new(Delivery { channel, body: DeliveryBody::Lost });
-            actions.push(Action::Deliver { shards, delivery });
+            turn.actions.push(Action::Deliver { shards, delivery });
         }
     }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one comparison")]
     fn compare(
         &mut self,
         from: Incarnation,
         slot: Slot,
         equal: bool,
         tops: u64,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
+        turn: &mut Turn<'_>,
     ) {
         if !equal {
             let interest = SlotInterest { slot, channels: self.interests.of(slot) };
-            out.send(from, Lane::Data, PeerFrame::Interest(interest));
+            turn.out.send(from, Lane::Data, PeerFrame::Interest(interest));
         } else if self.interests.tops(slot).is_some_and(|ours| ours != tops) {
             for channel in self.interests.followed(slot) {
-                self.catch_up(slot, &channel, ownership, now, out);
+                self.catch_up(slot, &channel, turn);
             }
         }
     }
@@ -608,34 +539,26 @@ impl Router {
         &mut self,
         from: Incarnation,
         slots: &[(SlotRange, u64)],
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
+        turn: &mut Turn<'_>,
     ) {
         let within =
             |slot: Slot| slots.iter().any(|(range, _)| (range.first..=range.last).contains(&slot));
         for slot in self.operations.slots().into_iter().filter(|slot| within(*slot)) {
-            self.send_operations(slot, 0, from, ownership, now, out);
+            self.send_operations(slot, 0, from, turn);
         }
         let asked = self.questions.iter().filter(|(_, question)| within(question.slot));
         for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.send_question(number, from, ownership, now, out);
+            self.send_question(number, from, turn);
         }
     }
 
     /// Sends again what waits for owners that have changed (`lost` = the link to one is new).
-    pub fn reroute(
-        &mut self,
-        renewed: Option<Incarnation>,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-    ) {
-        let placement = ownership.world().placement.clone();
+    pub fn reroute(&mut self, renewed: Option<Incarnation>, turn: &mut Turn<'_>) {
+        let placement = turn.ownership.world().placement.clone();
         for slot in self.operations.slots() {
             let Some(owner) = placement.owner(slot) else { continue };
             if self.operations.owner(slot) != Some(owner) || renewed == Some(owner) {
-                self.send_operations(slot, 0, owner, ownership, now, out);
+                self.send_operations(slot, 0, owner, turn);
             }
         }
         let moved = self.questions.iter().filter_map(|(number, question)| {
@@ -643,7 +566,7 @@ impl Router {
             (question.asked != Some(owner) || renewed == Some(owner)).then_some((*number, owner))
         });
         for (number, owner) in moved.collect::<Vec<_>>() {
-            self.send_question(number, owner, ownership, now, out);
+            self.send_question(number, owner, turn);
         }
         if renewed.is_some() {
             // What was sent to gateways meanwhile may be lost: compare at once.
@@ -653,57 +576,51 @@ impl Router {
     }
 
     /// Sends again what is due, gives up what has waited too long, compares interest.
-    pub fn tick(
-        &mut self,
-        ownership: &Ownership,
-        now: Millis,
-        out: &mut Out,
-        actions: &mut Vec<Action>,
-    ) {
-        for pending in self.operations.expire(now) {
-            fail(pending.request, ErrorCode::Internal, actions);
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        for pending in self.operations.expire(turn.now) {
+            fail(pending.request, ErrorCode::Internal, turn);
         }
-        let placement = ownership.world().placement.clone();
-        for slot in self.operations.silent(now) {
+        let placement = turn.ownership.world().placement.clone();
+        for slot in self.operations.silent(turn.now) {
             if let Some(owner) = placement.owner(slot) {
-                self.send_operations(slot, 0, owner, ownership, now, out);
+                self.send_operations(slot, 0, owner, turn);
             }
         }
-        self.expire_questions(now, actions);
-        let due = self.questions.iter_mut().filter(|(_, q)| now.since(q.sent) >= q.retry_ms);
+        self.expire_questions(turn);
+        let due = self.questions.iter_mut().filter(|(_, q)| turn.now.since(q.sent) >= q.retry_ms);
         let due: Vec<(u64, Slot)> = due
             .map(|(number, question)| {
                 question.retry_ms = (question.retry_ms * 2).clamp(ELSEWHERE_MS, QUESTION_MS);
-                question.sent = now;
+                question.sent = turn.now;
                 (*number, question.slot)
             })
             .collect();
         for (number, slot) in due {
             if let Some(owner) = placement.owner(slot) {
-                self.send_question(number, owner, ownership, now, out);
+                self.send_question(number, owner, turn);
             }
         }
-        self.compare_some(ownership, now, out);
+        self.compare_some(turn);
     }
 
-    fn expire_questions(&mut self, now: Millis, actions: &mut Vec<Action>) {
-        let old = self.questions.iter().filter(|(_, q)| now.since(q.since) >= QUESTION_MS);
+    fn expire_questions(&mut self, turn: &mut Turn<'_>) {
+        let old = self.questions.iter().filter(|(_, q)| turn.now.since(q.since) >= QUESTION_MS);
         for number in old.map(|(number, _)| *number).collect::<Vec<_>>() {
             let Some(question) = self.questions.remove(&number) else { continue };
             match question.purpose {
-                Purpose::Read(request) => fail(request, ErrorCode::Internal, actions),
+                Purpose::Read(request) => fail(request, ErrorCode::Internal, turn),
                 Purpose::Subscribe { request, client, .. } => {
                     self.forget_joining(question.slot, &question.channel, client);
-                    fail(request, ErrorCode::Internal, actions);
+                    fail(request, ErrorCode::Internal, turn);
                 }
-                Purpose::CatchUp => self.lose(question.slot, question.channel, actions),
+                Purpose::CatchUp => self.lose(question.slot, question.channel, turn),
             }
         }
     }
 
     /// Every [`COMPARE_MS`] tells each owner the fingerprint of this node's interest.
-    fn compare_some(&mut self, ownership: &Ownership, now: Millis, out: &mut Out) {
-        if self.compare_from == Slot(0) && now.since(self.compared) < COMPARE_MS {
+    fn compare_some(&mut self, turn: &mut Turn<'_>) {
+        if self.compare_from == Slot(0) && turn.now.since(self.compared) < COMPARE_MS {
             return;
         }
         let slots = self.interests.slots_from(self.compare_from, COMPARED_PER_TICK);
@@ -712,16 +629,16 @@ impl Router {
             _ => Slot(0),
         };
         if self.compare_from == Slot(0) {
-            self.compared = now;
+            self.compared = turn.now;
         }
         let mut digests: BTreeMap<Incarnation, Vec<(Slot, u64)>> = BTreeMap::new();
         for slot in slots {
-            if let Some(owner) = ownership.world().placement.owner(slot) {
+            if let Some(owner) = turn.ownership.world().placement.owner(slot) {
                 digests.entry(owner).or_default().push((slot, self.interests.digest(slot)));
             }
         }
         for (owner, slots) in digests {
-            out.send(owner, Lane::Data, PeerFrame::Digest { slots });
+            turn.out.send(owner, Lane::Data, PeerFrame::Digest { slots });
         }
     }
 
@@ -731,8 +648,8 @@ impl Router {
     }
 }
 
-fn fail(to: RequestId, code: ErrorCode, actions: &mut Vec<Action>) {
-    actions.push(Action::Reply { to, reply: Reply::Failed(code) });
+fn fail(to: RequestId, code: ErrorCode, turn: &mut Turn<'_>) {
+    turn.actions.push(Action::Reply { to, reply: Reply::Failed(code) });
 }
 
 fn reply(answer: Answer) -> Reply {

@@ -39,6 +39,9 @@ pub(super) struct Connection<S> {
     /// Listed for writing at the end of the batch.
     pub(super) dirty: bool,
     pub(super) closing: bool,
+    /// What the client sends can't be understood any more, and is thrown away until it ends: a
+    /// socket that is closed over unread bytes takes the close frame with it.
+    pub(super) deaf: bool,
     pub(super) reader: Option<AbortHandle>,
     /// Set while the socket is full.
     pub(super) writer: Option<AbortHandle>,

@@ -78,6 +78,16 @@ enum State {
     Active,
     /// It is to learn by an unsubscribe push that it must subscribe again.
     Lapsed,
+    /// It has learnt that, and comes again as soon as its SDK does. Until then it may do what a
+    /// subscriber may: nothing that the application did has ended its subscription.
+    Awaited,
+}
+
+impl State {
+    /// Whether the owner holds it for subscribed.
+    fn is_attached(self) -> bool {
+        !matches!(self, Self::Lapsed | Self::Awaited)
+    }
 }
 
 /// What a reply of the cores will be for.
@@ -269,8 +279,10 @@ impl Session {
 
     /// The connection is over: the owners are told.
     pub(super) fn end(&mut self, scene: Scene<'_>, effects: &mut Effects) {
-        for channel in std::mem::take(&mut self.subscriptions).into_keys() {
-            self.let_go(channel, scene, effects);
+        for (channel, subscription) in std::mem::take(&mut self.subscriptions) {
+            if subscription.state.is_attached() {
+                self.let_go(channel, scene, effects);
+            }
         }
     }
 

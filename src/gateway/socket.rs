@@ -14,6 +14,8 @@ pub trait Socket: 'static {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
     /// Writes as much as there is room for.
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Tells the client that nothing more comes; it can still be read.
+    fn end_writing(&self);
     /// Waits until reading may succeed. Cancel-safe.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
     /// Waits until writing may succeed. Cancel-safe.
@@ -47,6 +49,11 @@ impl Socket for TcpStream {
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         Self::try_write_vectored(self, slices)
+    }
+
+    fn end_writing(&self) {
+        // An error means that the client is gone, and reading will tell.
+        let _ended = socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write);
     }
 
     fn readable(&self) -> impl Future<Output = io::Result<()>> {

@@ -4,8 +4,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::protocol::message::DATA_BYTES_MAX;
+
 /// Longest message from a client, over all of its fragments.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = DATA_BYTES_MAX;
 /// Most fragments of a message: real clients send one, and empty ones cost work without bytes.
 pub const FRAGMENTS_MAX: u32 = 256;
 /// Longest payload of a ping, pong or close, by the RFC.

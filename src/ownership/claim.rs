@@ -10,14 +10,16 @@ use super::table::{Role, ranges, ranges_by_term};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
-use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotCopy, SlotInterest, SlotRange};
+use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, SlotRange};
 use crate::protocol::time::Millis;
 
 /// A node that has been silent for this long, while asked or while its copies are awaited, is
 /// missing: the claim goes on without it.
 pub const SILENT_MS: u64 = 1_000;
+/// A slot that was not lost again for so long after a pause starts with a short pause the next time.
+const FORGIVEN_MS: u64 = 20_000;
 /// The number of a pull that belongs to no claim.
-const NO_CLAIM: u64 = 0;
+pub(super) const NO_CLAIM: u64 = 0;
 /// How often a node says that it owns slots that belong elsewhere.
 const ANNOUNCE_STRAYS_MS: u64 = 1_000;
 /// How often a leaving node asks whether others have what it holds.
@@ -41,17 +43,17 @@ pub(super) struct Claim {
 }
 
 /// How far a node is with its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     heard: Millis,
     promised: bool,
-    pulls: u32,
+    pulls: BTreeSet<u64>,
     missing: bool,
 }
 
 impl Asked {
     fn done(&self) -> bool {
-        self.promised && self.pulls == 0
+        self.promised && self.pulls.is_empty()
     }
 }
 
@@ -68,7 +70,7 @@ pub(super) struct PromiseAnswer {
 impl Ownership {
     /// Claims all slots that belong here, aren't owned here, and aren't backing off.
     pub(super) fn claim_due_slots(&mut self, now: Millis, out: &mut Out) {
-        if !self.world.serving {
+        if !self.world.serving || self.claims_due.is_none_or(|due| now < due) {
             return;
         }
         let due: BTreeSet<Slot> = self
@@ -80,6 +82,9 @@ impl Ownership {
                     && self.backoffs.get(slot).is_none_or(|backoff| backoff.until <= now)
             })
             .collect();
+        self.backoffs.retain(|_, backoff| now < backoff.until + FORGIVEN_MS);
+        let waiting = self.backoffs.values().map(|backoff| backoff.until);
+        self.claims_due = waiting.filter(|until| *until > now).min();
         if due.is_empty() {
             return;
         }
@@ -106,7 +111,8 @@ impl Ownership {
 
     fn ask(&mut self, number: u64, node: Incarnation, now: Millis, out: &mut Out) {
         let Some(claim) = self.claims.get_mut(&number) else { return };
-        claim.asked.insert(node, Asked { heard: now, promised: false, pulls: 0, missing: false });
+        let pulls = BTreeSet::new();
+        claim.asked.insert(node, Asked { heard: now, promised: false, pulls, missing: false });
         let slots = claim.prepare.clone();
         out.send(node, Lane::Control, PeerFrame::Prepare { claim: number, slots });
     }
@@ -128,14 +134,12 @@ impl Ownership {
         }
         self.learn_of(number, &answer.live, now, out);
         let lacking = self.lacking(from, number, &answer.digests);
+        let pull = (!lacking.is_empty()).then(|| self.begin_pull(from, number, lacking, now, out));
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
         asked.heard = now;
         asked.promised |= answer.last;
-        if !lacking.is_empty() {
-            asked.pulls += 1;
-            out.send(from, Lane::Control, PeerFrame::Pull { claim: number, slots: lacking });
-        }
+        asked.pulls.extend(pull);
         if claim.won.is_some() {
             for SlotInterest { slot, channels } in answer.interest {
                 self.adopt_interest(from, slot, channels, now, out);
@@ -207,27 +211,20 @@ impl Ownership {
         lacking.map(|(slot, _)| (*slot, tops(slot))).collect()
     }
 
-    /// Takes a part of what was pulled.
-    pub(super) fn handle_pulled(
+    /// Notes that a part of what a node was asked for has come; `ended` = the pull whose last it was.
+    pub(super) fn note_pulled(
         &mut self,
         from: Incarnation,
         number: u64,
-        copies: Vec<SlotCopy>,
-        last: bool,
+        ended: Option<u64>,
         now: Millis,
         out: &mut Out,
     ) {
-        let slots: BTreeSet<Slot> = copies.iter().map(|copy| copy.slot).collect();
-        for copy in copies.into_iter().filter(|copy| self.table.contains(copy.slot)) {
-            // A part that doesn't fit is asked for again by the next claim's digest.
-            self.holdings.entry(copy.slot).or_default().merge(copy, now);
-        }
         if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
             asked.heard = now;
-            asked.pulls -= u32::from(last && asked.pulls > 0);
-        }
-        for slot in slots.into_iter().filter(|slot| self.table.owns(*slot)).collect::<Vec<_>>() {
-            self.adopt_orphans(slot, now, out);
+            if let Some(pull) = ended {
+                asked.pulls.remove(&pull);
+            }
         }
         self.check_claim(number, now, out);
     }
@@ -244,6 +241,9 @@ impl Ownership {
                 }
                 asked.missing = true;
                 asked.heard = now;
+                // It is asked anew; what it was asked before is lost.
+                asked.pulls.clear();
+                asked.promised = false;
                 again.push(*node);
             }
             let slots = claim.prepare.clone();
@@ -344,7 +344,7 @@ impl Ownership {
     }
 
     /// Appends anew what a merge left without a name.
-    fn adopt_orphans(&mut self, slot: Slot, now: Millis, out: &mut Out) {
+    pub(super) fn adopt_orphans(&mut self, slot: Slot, now: Millis, out: &mut Out) {
         let orphans = self.holdings.get_mut(&slot).map(|holding| holding.take_orphans());
         for (channel, entry) in orphans.into_iter().flatten() {
             let holding = self.holdings.entry(slot).or_default();
@@ -422,7 +422,7 @@ impl Ownership {
             self.announce_owned_on(Lane::Control, &[from], mine.iter().copied(), out);
             let tops = |slot| self.holdings.get(&slot).map(|h| h.tops()).unwrap_or_default();
             let slots = mine.into_iter().map(|slot| (slot, tops(slot))).collect();
-            out.send(from, Lane::Control, PeerFrame::Pull { claim: NO_CLAIM, slots });
+            self.begin_pull(from, NO_CLAIM, slots, now, out);
         }
     }
 
@@ -533,26 +533,6 @@ impl Ownership {
         for waiting in self.parked.take(slot) {
             self.bounce(waiting.from, waiting.frame, Some(owner), out);
         }
-    }
-
-    /// Sends what a claimant lacks.
-    pub(super) fn handle_pull(
-        &mut self,
-        from: Incarnation,
-        claim: u64,
-        slots: &[(Slot, Vec<(Channel, Position)>)],
-        now: Millis,
-        out: &mut Out,
-    ) {
-        for (slot, have) in slots {
-            let Some(holding) = self.holdings.get(slot) else { continue };
-            for copy in holding.copies(*slot, have, now) {
-                let copies = vec![copy];
-                let frame = PeerFrame::Pulled { claim, copies, last: false };
-                out.send(from, Lane::Bulk, frame);
-            }
-        }
-        out.send(from, Lane::Bulk, PeerFrame::Pulled { claim, copies: vec![], last: true });
     }
 }
 

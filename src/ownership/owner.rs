@@ -12,6 +12,7 @@ use super::holding::Holding;
 use super::learner::{Learner, Learning};
 use super::out::{Out, World};
 use super::parked::Parked;
+use super::pull::{Pull, Pulling};
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
@@ -21,6 +22,8 @@ use crate::protocol::time::Millis;
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
+/// How long after a change of the world strays are shown.
+const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 /// Holdings looked at for expired publications in one tick.
 const EXPIRED_PER_TICK: usize = 64;
 
@@ -41,6 +44,11 @@ pub struct Ownership {
     pub(super) claims: BTreeMap<u64, Claim>,
     pub(super) claims_begun: u64,
     pub(super) counts: Counts,
+    /// When slots are to be looked through for a claim; `None` = after the next change.
+    pub(super) claims_due: Option<Millis>,
+    pub(super) pulls: BTreeMap<(Incarnation, u64), Pull>,
+    pub(super) pulling: BTreeMap<u64, Pulling>,
+    pub(super) pulls_begun: u64,
     pub(super) backoffs: BTreeMap<Slot, Backoff>,
     pub(super) parked: Parked,
     pub(super) learners: BTreeMap<Incarnation, Learner>,
@@ -52,6 +60,9 @@ pub struct Ownership {
     pub(super) uncovered: BTreeSet<Slot>,
     pub(super) asked_covered: Millis,
     pub(super) announced_strays: Millis,
+    pub(super) strays_due: Millis,
+    /// Fingerprints of strays as they were when they were pulled.
+    pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
     expire_from: Slot,
 }
 
@@ -87,6 +98,10 @@ impl Ownership {
             claims: BTreeMap::new(),
             claims_begun: 0,
             counts: Counts::default(),
+            claims_due: None,
+            pulls: BTreeMap::new(),
+            pulling: BTreeMap::new(),
+            pulls_begun: 0,
             backoffs: BTreeMap::new(),
             parked: Parked::default(),
             learners: BTreeMap::new(),
@@ -97,6 +112,8 @@ impl Ownership {
             uncovered: BTreeSet::new(),
             asked_covered: Millis(0),
             announced_strays: Millis(0),
+            strays_due: Millis(0),
+            taken_in: BTreeMap::new(),
             expire_from: Slot(0),
         }
     }
@@ -114,6 +131,11 @@ impl Ownership {
         self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
         self.world = world;
         self.drop_departed_from_claims(now, out);
+        self.claims_due = Some(now);
+        // Not at once: who owns slots now may have to claim them first.
+        self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
+        let world = &self.world;
+        self.taken_in.retain(|(node, _), _| world.lives(*node));
         self.claim_due_slots(now, out);
         self.plan_learners(now, out);
         self.check_caught_up(out);
@@ -127,12 +149,14 @@ impl Ownership {
     /// Does what is due.
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
         self.parked.expire(now);
+        self.expire_pulls(now);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
         self.check_learners(now, out);
         self.check_founding(now, out);
         self.ask_covered(now, out);
         self.announce_strays(now, out);
+        self.show_strays(now, out);
         self.expire_some(now);
     }
 
@@ -156,9 +180,15 @@ impl Ownership {
                     super::claim::PromiseAnswer { rejected, digests, interest, live, last };
                 self.handle_promise(from, claim, answer, now, out);
             }
-            PeerFrame::Pull { claim, slots } => self.handle_pull(from, claim, &slots, now, out),
-            PeerFrame::Pulled { claim, copies, last } => {
-                self.handle_pulled(from, claim, copies, last, now, out);
+            PeerFrame::Pull { claim, pull, slots } => {
+                self.handle_pull(from, (claim, pull), slots, now, out);
+            }
+            PeerFrame::Pulled { claim, pull, number, copies, last } => {
+                self.handle_pulled(from, claim, (pull, number), (copies, last), now, out);
+            }
+            PeerFrame::Stray { slots } => self.handle_stray(from, slots, now, out),
+            PeerFrame::PulledAck { pull, number } => {
+                self.handle_pulled_ack(from, (pull, number), now, out);
             }
             PeerFrame::Copy { number, copies } => self.handle_copy(from, number, copies, now, out),
             PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
@@ -209,6 +239,11 @@ impl Ownership {
         (self.claims_begun, self.counts)
     }
 
+    /// Slots may have come home without an owner: they are looked through at the next tick.
+    pub(super) fn look_for_claims(&mut self, now: Millis) {
+        self.claims_due = Some(self.claims_due.map_or(now, |due| due.min(now)));
+    }
+
     /// Whether a request for a slot can be served here; `epoch` is the highest that its sender
     /// promised, and ends an ownership that the sender knows to be over.
     pub(super) fn gate(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Gate {
@@ -233,6 +268,7 @@ impl Ownership {
                     return None;
                 }
                 self.audiences.remove(&slot);
+                self.look_for_claims(now);
                 match was {
                     Role::Owner { won, .. } if now.since(won) < 10_000 => self.back_off(slot, now),
                     Role::Claiming(claim) => {
@@ -251,7 +287,9 @@ impl Ownership {
         let step = self.backoffs.get(&slot).map_or(200, |last| (last.step_ms * 2).min(10_000));
         let jitter = self.random.random_range(0..=step / 2);
         let pause = if without(Rule::ClaimAgain) { u64::MAX } else { step / 2 + jitter };
-        self.backoffs.insert(slot, Backoff { until: now + pause, step_ms: step });
+        let until = now + pause;
+        self.backoffs.insert(slot, Backoff { until, step_ms: step });
+        self.claims_due = Some(self.claims_due.map_or(until, |due| due.min(until)));
     }
 
     /// Keeps a frame until the slot is served here, or bounces it.

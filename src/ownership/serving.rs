@@ -155,14 +155,18 @@ impl ServingGate {
         match self.degraded {
             Degraded::Refuse => false,
             Degraded::Accept => true,
-            Degraded::Half => !self.stable.is_empty() && self.holds_half_of_stable(view),
+            Degraded::Half => {
+                let half = !self.stable.is_empty() && self.holds_half_of_stable(view);
+                half || self.sees_all(view)
+            }
         }
     }
 
     /// Nobody is missing but nodes that announced their leave: there is nothing to wait for.
     fn sees_all(&self, view: &View) -> bool {
         let known = self.stable.iter().chain(&self.whole);
-        !self.stable.is_empty() && count_in(view, known.clone()) == known.count()
+        let count = known.clone().count();
+        count > 0 && count_in(view, known) == count
     }
 
     fn holds_half_of_stable(&self, view: &View) -> bool {

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{ClientId, Incarnation, Position, StreamEpoch};
 
+/// Bytes of a publication's payload: what a message of a client has room for.
+pub const DATA_BYTES_MAX: usize = 64 * 1024;
+
 /// Who is behind a publication or a presence entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientInfo {

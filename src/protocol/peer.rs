@@ -192,19 +192,39 @@ pub enum PeerFrame {
     },
     /// Send what the sender lacks of these slots (control lane).
     Pull {
-        /// The claimant's number.
+        /// The claimant's number for the claim; 0 = none.
         claim: u64,
+        /// Its number for the pull.
+        pull: u64,
         /// For each slot the streams that the sender has, and up to where.
         slots: Vec<(Slot, Vec<(Channel, Position)>)>,
     },
     /// What was pulled, in parts (bulk lane).
     Pulled {
-        /// The claimant's number.
+        /// The claimant's number for the claim.
         claim: u64,
+        /// Its number for the pull.
+        pull: u64,
+        /// Counts the parts.
+        number: u64,
         /// Copies of slots or parts of them.
         copies: Vec<SlotCopy>,
         /// Whether this is the last part.
         last: bool,
+    },
+
+    /// The claimant has taken this part and all before it (control lane).
+    PulledAck {
+        /// Its number for the pull.
+        pull: u64,
+        /// The part.
+        number: u64,
+    },
+
+    /// What the sender holds of slots that it doesn't own, as fingerprints (control lane).
+    Stray {
+        /// Slot and fingerprint.
+        slots: Vec<(Slot, u64)>,
     },
 
     // Learners.

@@ -37,11 +37,12 @@ pub(crate) fn payload(data: &[u8]) -> anyhow::Result<u64> {
     std::str::from_utf8(data)?.parse().context("a payload of this run")
 }
 
-pub(crate) fn check(
+/// What was acknowledged is in the owner's stream, once. Returns the streams.
+pub(crate) fn check_kept(
     nodes: &[(Incarnation, &Core)],
     clients: &Clients,
     slots: u16,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<BTreeMap<Channel, Vec<u64>>> {
     let mut streams: BTreeMap<Channel, Vec<u64>> = BTreeMap::new();
     for (channel, acknowledged) in &clients.acknowledged {
         let kept = stream(nodes, channel, slots)?;
@@ -57,6 +58,15 @@ pub(crate) fn check(
         }
         streams.insert(channel.clone(), kept);
     }
+    Ok(streams)
+}
+
+pub(crate) fn check(
+    nodes: &[(Incarnation, &Core)],
+    clients: &Clients,
+    slots: u16,
+) -> anyhow::Result<()> {
+    let streams = check_kept(nodes, clients, slots)?;
     for (client, subscriber) in &clients.subscribers {
         if !subscriber.subscribed {
             continue;

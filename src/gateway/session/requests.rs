@@ -40,7 +40,7 @@ impl Session {
         let namespace = scene.rules.of(&channel).ok_or(ErrorCode::UnknownChannel)?;
         // Nobody but its user is ever subscribed to an inbox, so `allow_publish` alone decides there.
         let inbox = channel.inbox_user().is_some();
-        let member = if inbox { !self.user.is_empty() } else { self.is_subscribed(&channel) };
+        let member = if inbox { !self.user.is_empty() } else { self.is_subscriber(&channel) };
         if !namespace.allow_publish || !member {
             return Err(ErrorCode::PermissionDenied.into());
         }
@@ -88,7 +88,7 @@ impl Session {
         if !namespace.presence {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if !namespace.allow_presence || !self.is_subscribed(&channel) {
+        if !namespace.allow_presence || !self.is_subscriber(&channel) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         Ok((channel, namespace))
@@ -106,7 +106,7 @@ impl Session {
         if !namespace.options().is_stream() {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if !namespace.allow_history || !self.is_subscribed(&channel) {
+        if !namespace.allow_history || !self.is_subscriber(&channel) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let limit = u32::try_from(request.limit).map_or(HISTORY_MAX, |n| n.min(HISTORY_MAX));

@@ -61,13 +61,21 @@ impl Session {
         Ok(())
     }
 
-    fn may_subscribe(&self, channel: &Channel, scene: Scene<'_>) -> Result<Namespace, ErrorCode> {
+    fn may_subscribe(
+        &mut self,
+        channel: &Channel,
+        scene: Scene<'_>,
+    ) -> Result<Namespace, ErrorCode> {
         match self.subscriptions.get(channel) {
             // It believes itself subscribed no more, and is right.
-            Some(Subscription { state: State::Lapsed, .. }) => {}
+            Some(subscription) if !subscription.state.is_attached() => {}
             Some(_) => return Err(ErrorCode::AlreadySubscribed),
             None if self.subscriptions.len() >= CHANNELS_MAX => {
-                return Err(ErrorCode::LimitExceeded);
+                // Those that never came again make room.
+                self.subscriptions.retain(|_, subscription| subscription.state != State::Awaited);
+                if self.subscriptions.len() >= CHANNELS_MAX {
+                    return Err(ErrorCode::LimitExceeded);
+                }
             }
             None => {}
         }
@@ -129,7 +137,11 @@ impl Session {
         scene: Scene<'_>,
         effects: &mut Effects,
     ) {
-        self.subscriptions.remove(channel);
+        match self.subscriptions.get_mut(channel) {
+            // The SDK tries again by itself.
+            Some(subscription) if code.temporary() => subscription.state = State::Awaited,
+            _ => drop(self.subscriptions.remove(channel)),
+        }
         self.let_go(channel.clone(), scene, effects);
         self.reply(effects, id, &Reply::Error(code));
     }
@@ -146,9 +158,11 @@ impl Session {
             Some(Subscription { kind: Kind::ServerSide, .. }) => {
                 return Err(ErrorCode::PermissionDenied.into());
             }
-            Some(_) => {
+            Some(&Subscription { state, .. }) => {
                 self.subscriptions.remove(&channel);
-                self.let_go(channel, scene, effects);
+                if state.is_attached() {
+                    self.let_go(channel, scene, effects);
+                }
             }
             None => {}
         }
@@ -156,9 +170,10 @@ impl Session {
         Ok(())
     }
 
-    /// Whether deliveries of a channel go to this client.
-    pub(super) fn is_subscribed(&self, channel: &Channel) -> bool {
-        self.subscriptions.get(channel).is_some_and(|s| s.state == State::Active)
+    /// Whether the client may do what subscribers may. Commands are carried out in their order, so
+    /// a subscription that was asked for counts already.
+    pub(super) fn is_subscriber(&self, channel: &Channel) -> bool {
+        self.subscriptions.contains_key(channel)
     }
 
     /// The stream can't be continued under the position that the client holds: it gets nothing more
@@ -176,10 +191,9 @@ impl Session {
 
     /// Makes the client subscribe again, unless it has ended or renewed the subscription itself.
     pub(in crate::gateway) fn tell_lapsed(&mut self, channel: &Channel, effects: &mut Effects) {
-        let lapsed =
-            self.subscriptions.get(channel).is_some_and(|s| matches!(s.state, State::Lapsed));
-        if lapsed {
-            self.subscriptions.remove(channel);
+        let lapsed = self.subscriptions.get_mut(channel).filter(|s| s.state == State::Lapsed);
+        if let Some(subscription) = lapsed {
+            subscription.state = State::Awaited;
             let why = Unsubscribe::InsufficientState;
             self.push(effects, &Push::Unsubscribe { channel: channel.as_str(), why });
         }

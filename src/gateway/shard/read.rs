@@ -39,6 +39,7 @@ impl<S: Socket> Shard<S> {
             bucket: Bucket::new(now),
             dirty: false,
             closing: false,
+            deaf: false,
             reader: None,
             writer: None,
             due: Due {
@@ -80,18 +81,17 @@ impl<S: Socket> Shard<S> {
 
     fn handle_bytes(&mut self, key: Key, bytes: &mut [u8]) {
         self.stats.bytes_in.add(bytes.len() as u64);
-        let Some(connection) = self.connection(key) else { return };
+        let Some(connection) = self.connection(key).filter(|it| !it.deaf) else { return };
         let mut decoder = std::mem::take(&mut connection.decoder);
         let fed = decoder.feed(bytes, |incoming| self.handle_incoming(key, incoming));
         let Some(connection) = self.connection(key) else { return };
         connection.decoder = decoder;
         if let Err(error) = fed {
-            if connection.closing {
-                // What it sends is no longer understood, so its close frame can't be awaited.
-                return self.remove(key);
-            }
+            connection.deaf = true;
+            // Its close frame can't be awaited, so the end of what it sends is.
             self.stats.closed_bad.add(1);
             self.close_with(key, error.code(), &error.to_string());
+            self.mark_dirty(key);
         }
     }
 

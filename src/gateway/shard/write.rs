@@ -65,6 +65,9 @@ impl<S: Socket> Shard<S> {
                 Err(_) => break Written::Gone,
             }
         };
+        if end == Written::All && connection.deaf {
+            connection.socket.end_writing();
+        }
         self.stats.bytes_out.add(total);
         if end == Written::Gone {
             self.remove(key);

@@ -120,6 +120,12 @@ impl Socket for MemorySocket {
         Ok(written)
     }
 
+    fn end_writing(&self) {
+        let mut pipe = lock(&self.outgoing);
+        pipe.closed = true;
+        pipe.wake();
+    }
+
     async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.poll_readable(context)).await;
         Ok(())
@@ -181,9 +187,7 @@ impl AsyncWrite for MemorySocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pipe = lock(&self.outgoing);
-        pipe.closed = true;
-        pipe.wake();
+        self.end_writing();
         Poll::Ready(Ok(()))
     }
 }

@@ -182,6 +182,19 @@ fn an_announced_leave_to_one_node_needs_no_waiting() {
 }
 
 #[test]
+fn a_young_node_serves_at_once_when_the_only_other_one_leaves() {
+    let mut young = watch(2, Degraded::Half);
+    young.sees("ab");
+    young.hears_leave_of("b");
+    assert_eq!(young.sees("a"), Serving::Degraded);
+
+    let mut bereft = watch(2, Degraded::Half);
+    bereft.sees("ab");
+    assert_eq!(bereft.sees("a"), Serving::No, "b said nothing");
+    assert_eq!(bereft.after(60_000), Serving::No, "and a knows of no stable membership");
+}
+
+#[test]
 fn a_crash_during_a_leave_is_waited_for() {
     let mut watch = watch(3, Degraded::Half);
     watch.settles_with("abc");

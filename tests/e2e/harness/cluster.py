@@ -59,7 +59,8 @@ class Cluster:
         return next(node for node in self.nodes if node.name == name and node.running)
 
     async def settled(self, within=15.0):
-        """Every running node sees exactly the running nodes, and all slots have one owner."""
+        """Every running node sees exactly the running nodes, their views are equal, and all slots
+        have one owner."""
         names = sorted(node.name for node in self.running)
 
         async def agreed():
@@ -68,6 +69,10 @@ class Cluster:
                 assert sorted(view) == names, f"{node.name} sees {sorted(view)}, not {names}"
                 owned = {name: member["slots_owned"] for name, member in view.items()}
                 assert sum(owned.values()) == SLOTS, f"{node.name} says of slots: {owned}"
+                # A node that isn't in the views yet owns nothing.
+                assert all(owned.values()), f"{node.name} says of slots: {owned}"
+                hashes = {name: member["view_hash"] for name, member in view.items()}
+                assert len(set(hashes.values())) == 1, f"{node.name} says of views: {hashes}"
             return True
 
         await eventually(agreed, within, "the cluster settled")

@@ -214,6 +214,16 @@ class Node:
                 assert answer.status == 200
                 return await answer.text()
 
+    async def counter(self, name, **labels):
+        """The value of one metric, 0 if it isn't there."""
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        for line in (await self.metrics()).splitlines():
+            written, _, value = line.rpartition(" ")
+            found, _, rest = written.partition("{")
+            if found == name and set(rest.rstrip("}").split(",")) - {""} == wanted:
+                return float(value)
+        return 0
+
     async def status(self):
         return await self.get("/api/status")
 
