@@ -41,7 +41,11 @@ impl Network {
     /// From now on the link between two nodes loses everything, or no longer.
     pub(crate) fn cut(&mut self, (one, other): (Incarnation, Incarnation), cut: bool) {
         for pair in [(one, other), (other, one)] {
-            if cut { self.cut.insert(pair) } else { self.cut.remove(&pair) };
+            if cut {
+                self.cut.insert(pair)
+            } else {
+                self.cut.remove(&pair)
+            };
         }
     }
 

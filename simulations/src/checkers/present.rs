@@ -8,7 +8,8 @@ use crate::clients::Clients;
 
 pub(crate) fn check(clients: &Clients) -> anyhow::Result<()> {
     for (channel, shown) in &clients.present {
-        let here = clients.subscribers.iter().filter(|(_, s)| s.subscribed && s.channel == *channel);
+        let here =
+            clients.subscribers.iter().filter(|(_, s)| s.subscribed && s.channel == *channel);
         let here: BTreeSet<ClientId> = here.map(|(client, _)| *client).collect();
         let ghosts: Vec<&ClientId> = shown.difference(&here).collect();
         let unseen: Vec<&ClientId> = here.difference(shown).collect();

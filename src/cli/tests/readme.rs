@@ -37,6 +37,16 @@ fn the_tables_of_the_readme_tell_what_the_code_says() {
     compare("limits", &limits());
 }
 
+#[test]
+fn the_configuration_that_the_readme_shows_is_accepted() {
+    let text = std::fs::read_to_string(README).expect("README.md");
+    let (_, shown) = text.split_once("```toml\n").expect("an example");
+    let (shown, _) = shown.split_once("```").expect("its end");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), shown).expect("written");
+    super::orbweb(&format!("config check {}", file.path().display())).expect("a configuration");
+}
+
 fn configuration() -> String {
     let defaults = Config::default();
     let mut table =
