@@ -13,7 +13,7 @@ test *part:
 
 # Simulations, with their own options
 sim *options:
-    .ci/sim {{ options }}
+    .ci/sim run {{ options }}
 
 # The figures of a three-node cluster
 bench *options:

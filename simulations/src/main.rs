@@ -18,6 +18,10 @@ use world::{Outcome, World};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.rules {
+        orbweb::mutant::Rule::ALL.iter().for_each(|(_, name)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
     let scenarios = match arguments.scenario {
         Some(scenario) => vec![scenario],
         None => Scenario::ALL.to_vec(),

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Switch a rule of the cores off (needs a build with `--cfg mutants`); a check must then fail.
     #[arg(long)]
     pub(crate) without: Option<String>,
+    /// Print the names of the rules that can be switched off.
+    #[arg(long)]
+    pub(crate) rules: bool,
     /// Print every event.
     #[arg(long)]
     pub(crate) trace: bool,

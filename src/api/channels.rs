@@ -11,6 +11,7 @@ use super::error::{ApiError, ErrorBody};
 use super::words;
 use crate::config::Namespace;
 use crate::delivery::event::{Ask, History, Reply};
+use crate::ownership::stream::READ_LEN_MAX;
 use crate::protocol::channel::Channel;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::Position;
@@ -18,8 +19,8 @@ use crate::protocol::message::Message;
 
 /// Channels of one broadcast: far below what may wait for the cores at once.
 pub const BROADCAST_CHANNELS_MAX: usize = 1000;
-/// Publications in one answer; callers page on with `since`.
-pub const HISTORY_MAX: u32 = 1000;
+/// Publications in one answer, as many as a stream gives at once; callers page on with `since`.
+pub const HISTORY_MAX: u32 = READ_LEN_MAX as u32;
 
 /// One channel's share of a broadcast.
 #[derive(Serialize)]

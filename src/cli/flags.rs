@@ -52,7 +52,7 @@ pub(super) struct ServeFlags {
     /// The cluster's name [default: orbweb]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Nodes that hold a publication before it is acknowledged [default: 2]
+    /// Nodes that a part of the cluster must see to serve undegraded [default: 2]
     #[arg(long, value_name = "1-5")]
     copies: Option<String>,
     /// How long an orderly stop may take [default: 30s]

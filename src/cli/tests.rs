@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod readme;
+
 const HMAC: &str = "0123456789abcdef0123456789abcdef";
 
 /// Runs a command; its exit code and output, or its error.

@@ -173,7 +173,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "copies",
         copies,
-        "Nodes that must hold a publication before it is acknowledged, the owner included; the same on all nodes. One less than this many may be lost at once without loss of data; more cost latency and memory.",
+        "How many nodes a part of the cluster must see to serve without counting as degraded; the same on all nodes. Publications are held by their owner alone in this version, whatever this says.",
         "a whole number from 1 to 5",
         |copies| (1..=COPIES_MAX).contains(copies)
     ),
@@ -181,7 +181,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "degraded",
         degraded,
-        "What a node does that sees fewer nodes than `copies`: serve with fewer copies if it sees at least half of the stable membership (half), never (refuse), always (accept). Accept stays available on both sides of a split and may lose what only one node held."
+        "What a node does that sees fewer nodes than `copies`: serve if it sees at least half of the stable membership (half), never (refuse), always (accept). Accept stays available on both sides of a split, which then take publications apart from each other."
     ),
     knob!(
         Config,

@@ -64,7 +64,7 @@ pub struct Config {
     pub tls: Tls,
     /// Units of ownership of the cluster.
     pub slots: u16,
-    /// Nodes that must hold a publication before it is acknowledged.
+    /// Nodes that a part of the cluster must see to serve without being degraded.
     pub copies: u8,
     /// What a part of the cluster may do alone.
     pub degraded: Degraded,
