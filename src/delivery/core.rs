@@ -7,6 +7,7 @@ use super::event::{Action, ClaimCounts, CoreStatus, Event, Outlook};
 use super::router::{Router, Turn};
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
+use crate::ownership::validate::check;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::{Lane, PeerFrame};
 use crate::protocol::time::Millis;
@@ -15,6 +16,7 @@ use crate::protocol::time::Millis;
 #[derive(Debug)]
 pub struct Core {
     me: Incarnation,
+    slots: u16,
     ownership: Ownership,
     router: Router,
     leaving: bool,
@@ -27,6 +29,7 @@ impl Core {
     pub fn new(me: Incarnation, slots: u16, seed: u64) -> Self {
         Self {
             me,
+            slots,
             ownership: Ownership::new(me, slots, seed),
             router: Router::new(me, slots),
             leaving: false,
@@ -45,6 +48,10 @@ impl Core {
             }
             Event::Frames { from, frames } => {
                 for frame in frames {
+                    if let Err(invalid) = check(&frame, self.me, self.slots) {
+                        tracing::debug!(?from, %invalid, "frame.invalid");
+                        continue;
+                    }
                     self.handle_frame(from, frame, now, &mut out, actions);
                 }
             }

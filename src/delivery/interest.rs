@@ -23,6 +23,15 @@ pub struct Subscriber {
     pub info: Option<ClientInfo>,
 }
 
+/// A client whose subscription the owner hasn't answered.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The number of the question.
+    pub question: u64,
+    /// What presence is to show of it.
+    pub info: Option<ClientInfo>,
+}
+
 /// One channel that local clients want.
 #[derive(Debug, Default)]
 pub struct Interest {
@@ -31,7 +40,7 @@ pub struct Interest {
     /// Who gets its deliveries.
     pub subscribers: BTreeMap<ClientId, Subscriber>,
     /// Subscriptions that the owner hasn't answered, by the number of the question.
-    pub joining: BTreeMap<ClientId, u64>,
+    pub joining: BTreeMap<ClientId, Joining>,
     /// How far the stream has been handed on; `None` for ephemeral channels and before the first
     /// answer.
     pub position: Option<Position>,
@@ -72,9 +81,16 @@ impl Interest {
         self.subscribers.is_empty() && self.joining.is_empty()
     }
 
+    /// Whom presence shows, those on their way in included: what an owner is told may overtake the
+    /// answer to them, but not the question.
+    fn shown(&self) -> BTreeMap<ClientId, &ClientInfo> {
+        let here = self.subscribers.iter().filter_map(|(c, s)| Some((*c, s.info.as_ref()?)));
+        let joining = self.joining.iter().filter_map(|(c, j)| Some((*c, j.info.as_ref()?)));
+        here.chain(joining).collect()
+    }
+
     fn present(&self) -> Vec<ClientId> {
-        let shown = self.subscribers.iter().filter(|(_, s)| s.info.is_some());
-        shown.map(|(client, _)| *client).collect()
+        self.shown().into_keys().collect()
     }
 }
 
@@ -114,9 +130,9 @@ impl Interests {
         self.channels
     }
 
-    /// Slots with interest from `from` on, at most `limit`.
-    pub fn slots_from(&self, from: Slot, limit: usize) -> Vec<Slot> {
-        self.slots.range(from..).take(limit).map(|(slot, _)| *slot).collect()
+    /// Whether nobody here wants anything of a slot.
+    pub fn is_empty(&self, slot: Slot) -> bool {
+        !self.slots.contains_key(&slot)
     }
 
     /// The channels of a slot whose streams are followed and not being caught up with.
@@ -126,7 +142,7 @@ impl Interests {
         followed.map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// What owners are told of a slot: channels whose subscriptions have been answered.
+    /// What owners are told of a slot.
     pub fn of(&self, slot: Slot) -> Vec<ChannelInterest> {
         let attached = self.attached(slot);
         attached
@@ -134,7 +150,7 @@ impl Interests {
                 channel: channel.clone(),
                 options: interest.options,
                 position: interest.position,
-                present: interest.subscribers.values().filter_map(|s| s.info.clone()).collect(),
+                present: interest.shown().into_values().cloned().collect(),
             })
             .collect()
     }
@@ -154,7 +170,6 @@ impl Interests {
     }
 
     fn attached(&self, slot: Slot) -> impl Iterator<Item = (&Channel, &Interest)> {
-        let channels = self.slots.get(&slot).into_iter().flatten();
-        channels.filter(|(_, interest)| !interest.subscribers.is_empty())
+        self.slots.get(&slot).into_iter().flatten()
     }
 }

@@ -22,6 +22,9 @@ pub const OPERATION_MS: u64 = 4_500;
 /// First pause before an unanswered operation is sent again; it doubles.
 pub const RETRY_MS: u64 = 250;
 
+/// How long a rewind is given to work before the same one is made again.
+const REWIND_MS: u64 = 100;
+
 /// An operation that waits for its answer.
 #[derive(Debug)]
 pub struct Pending {
@@ -42,6 +45,9 @@ struct Line {
     owner: Option<Incarnation>,
     sent: Millis,
     retry_ms: u64,
+    /// From where the line was sent again last, and when: the many answers that one lost frame
+    /// draws are good for one rewind.
+    rewound: Option<(u64, Millis)>,
 }
 
 /// See the module.
@@ -121,6 +127,19 @@ impl Operations {
             message: pending.message.clone(),
         })
         .collect()
+    }
+
+    /// Whether to send again from `number` because `owner` says that it lacks it: once, until time
+    /// has passed or it lacks another.
+    pub fn rewind(&mut self, slot: Slot, number: u64, owner: Incarnation, now: Millis) -> bool {
+        let Some(line) = self.lines.get_mut(&slot) else { return false };
+        let again =
+            line.rewound.is_some_and(|(from, at)| from == number && now.since(at) < REWIND_MS);
+        if line.owner != Some(owner) || again {
+            return false;
+        }
+        line.rewound = Some((number, now));
+        true
     }
 
     /// To whom a slot's operations were sent last, while some wait.

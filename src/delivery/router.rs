@@ -1,10 +1,10 @@
 //! The router: takes requests of this node's clients to the owners of their channels, and what
 //! owners send to the shards that want it. Asks again when an owner changes or is silent.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::event::{Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request, RequestId};
-use super::interest::{Interests, Subscriber};
+use super::interest::{Interests, Joining, Subscriber};
 use super::operations::Operations;
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
@@ -72,6 +72,8 @@ pub struct Router {
     asked: u64,
     compare_from: Slot,
     compared: Millis,
+    /// Slots of which interest was told and owners may believe in some still.
+    told: BTreeSet<Slot>,
 }
 
 impl Router {
@@ -86,6 +88,7 @@ impl Router {
             asked: 0,
             compare_from: Slot(0),
             compared: Millis(0),
+            told: BTreeSet::new(),
         }
     }
 
@@ -124,13 +127,17 @@ impl Router {
                     let reply = Reply::Subscribed { position, recovered: false, publications };
                     return turn.actions.push(Action::Reply { to: id, reply });
                 }
+                let shown = info.clone();
                 let purpose = Purpose::Subscribe { request: id, client, info: info.clone() };
                 let query = Query::Subscribe { info, recover };
                 match self.ask(slot, channel.clone(), options, query, purpose, turn) {
                     Some(number) => {
                         let interest = self.interests.entry(slot, &channel);
                         interest.options = options;
-                        interest.joining.insert(client, number);
+                        let joining = Joining { question: number, info: shown };
+                        if let Some(older) = interest.joining.insert(client, joining) {
+                            self.questions.remove(&older.question);
+                        }
                     }
                     None => fail(id, ErrorCode::TooManyRequests, turn),
                 }
@@ -198,6 +205,9 @@ impl Router {
         }
         self.asked += 1;
         let number = self.asked;
+        if matches!(query, Query::Subscribe { .. } | Query::Resume(_)) {
+            self.told.insert(slot);
+        }
         let question = Question {
             slot,
             channel,
@@ -235,8 +245,8 @@ impl Router {
         let shown = interest.subscribers.get(&client).is_some_and(|s| s.info.is_some());
         interest.remove(client);
         let asked = interest.joining.remove(&client);
-        if let Some(number) = asked {
-            self.questions.remove(&number);
+        if let Some(joining) = &asked {
+            self.questions.remove(&joining.question);
         }
         let detach = interest.is_empty();
         if detach {
@@ -265,7 +275,7 @@ impl Router {
                 self.handle_result(from, slot, number, outcome, turn);
             }
             PeerFrame::Answer { number, answer } => {
-                self.handle_answer(number, answer, turn);
+                self.handle_answer(from, number, answer, turn);
             }
             PeerFrame::NotOwner { number, owner } => {
                 self.handle_not_owner(from, number, owner, turn);
@@ -286,7 +296,12 @@ impl Router {
                 let body = if here { DeliveryBody::Join(info) } else { DeliveryBody::Leave(info) };
                 self.hand_on(slot, channel, body, turn);
             }
-            PeerFrame::Lost { slot, channel } => self.lose(slot, channel, turn),
+            PeerFrame::Lost { slot, channel } => {
+                // A fenced owner's word doesn't count.
+                if turn.ownership.promised(slot).owner == from {
+                    self.lose(slot, channel, turn);
+                }
+            }
             PeerFrame::DigestAnswer { slots } => {
                 for (slot, equal, tops) in slots {
                     self.compare(from, slot, equal, tops, turn);
@@ -308,14 +323,18 @@ impl Router {
             Outcome::Published(position) => Reply::Published(position),
             Outcome::Failed(code) => Reply::Failed(code),
             Outcome::Expected(expected) => {
-                return self.send_operations(slot, expected, from, turn);
+                if self.operations.rewind(slot, expected, from, turn.now) {
+                    // From the front: what is behind it and was answered is no longer here.
+                    self.send_operations(slot, 0, from, turn);
+                }
+                return;
             }
             Outcome::NotOwner(owner) => {
                 // Only what was sent to `from` is answered by it; the first answer moves all.
                 if self.operations.owner(slot) != Some(from) {
                     return;
                 }
-                match owner.filter(|owner| *owner != from) {
+                match redirect(slot, from, owner, turn) {
                     Some(owner) => self.send_operations(slot, 0, owner, turn),
                     None => self.operations.retry_in(slot, ELSEWHERE_MS, turn.now),
                 }
@@ -338,14 +357,26 @@ impl Router {
         if question.asked != Some(from) {
             return;
         }
-        match owner.filter(|owner| *owner != from) {
+        match redirect(question.slot, from, owner, turn) {
             Some(owner) => self.send_question(number, owner, turn),
             None => (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS),
         }
     }
 
-    fn handle_answer(&mut self, number: u64, answer: Answer, turn: &mut Turn<'_>) {
+    fn handle_answer(
+        &mut self,
+        from: Incarnation,
+        number: u64,
+        answer: Answer,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(question) = self.questions.get_mut(&number) else { return };
+        let promised = turn.ownership.promised(question.slot);
+        if promised.term > 0 && promised.owner != from {
+            // Whoever has this node's promise didn't hear the question: ask there.
+            (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
+            return;
+        }
         if let (Answer::Failed(code), Purpose::CatchUp) = (&answer, &question.purpose)
             && code.temporary()
         {
@@ -385,7 +416,7 @@ impl Router {
             }
             (Purpose::Subscribe { request, client, .. }, answer) => {
                 self.questions.remove(&number);
-                self.forget_joining(slot, &channel, client);
+                self.forget_joining(slot, &channel, client, turn);
                 turn.actions.push(Action::Reply { to: request, reply: reply(answer) });
             }
             (Purpose::Read(request), answer) => {
@@ -399,14 +430,27 @@ impl Router {
         }
     }
 
-    fn forget_joining(&mut self, slot: Slot, channel: &Channel, client: ClientId) {
-        if let Some(interest) = self.interests.get_mut(slot, channel) {
-            interest.joining.remove(&client);
-            if interest.is_empty() {
-                self.interests.remove(slot, channel);
-            }
+    /// A subscription that came to nothing: the owner may have heard of it all the same.
+    fn forget_joining(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        client: ClientId,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        interest.joining.remove(&client);
+        let detach = interest.is_empty();
+        if detach {
+            self.interests.remove(slot, channel);
+        }
+        if let Some(owner) = turn.ownership.world().placement.owner(slot) {
+            let channel = channel.clone();
+            let frame = PeerFrame::Unsubscribe { slot, channel, client, detach };
+            turn.out.send(owner, Lane::Data, frame);
         }
     }
+
     fn deliver(
         &mut self,
         slot: Slot,
@@ -524,7 +568,9 @@ impl Router {
         tops: u64,
         turn: &mut Turn<'_>,
     ) {
-        if !equal {
+        if equal && self.interests.is_empty(slot) {
+            self.told.remove(&slot);
+        } else if !equal {
             let interest = SlotInterest { slot, channels: self.interests.of(slot) };
             turn.out.send(from, Lane::Data, PeerFrame::Interest(interest));
         } else if self.interests.tops(slot).is_some_and(|ours| ours != tops) {
@@ -610,7 +656,7 @@ impl Router {
             match question.purpose {
                 Purpose::Read(request) => fail(request, ErrorCode::Internal, turn),
                 Purpose::Subscribe { request, client, .. } => {
-                    self.forget_joining(question.slot, &question.channel, client);
+                    self.forget_joining(question.slot, &question.channel, client, turn);
                     fail(request, ErrorCode::Internal, turn);
                 }
                 Purpose::CatchUp => self.lose(question.slot, question.channel, turn),
@@ -623,7 +669,8 @@ impl Router {
         if self.compare_from == Slot(0) && turn.now.since(self.compared) < COMPARE_MS {
             return;
         }
-        let slots = self.interests.slots_from(self.compare_from, COMPARED_PER_TICK);
+        let told = self.told.range(self.compare_from..).take(COMPARED_PER_TICK);
+        let slots: Vec<Slot> = told.copied().collect();
         self.compare_from = match slots.last() {
             Some(last) if slots.len() == COMPARED_PER_TICK => Slot(last.0.saturating_add(1)),
             _ => Slot(0),
@@ -646,6 +693,18 @@ impl Router {
     pub fn me(&self) -> Incarnation {
         self.me
     }
+}
+
+/// Where to turn when `from` isn't the owner: to the one it names if `from` is the slot's home, else
+/// to the home again after a pause, so that two nodes that name each other don't bounce a request.
+fn redirect(
+    slot: Slot,
+    from: Incarnation,
+    named: Option<Incarnation>,
+    turn: &Turn<'_>,
+) -> Option<Incarnation> {
+    let home = turn.ownership.world().placement.owner(slot);
+    named.filter(|named| *named != from && home == Some(from))
 }
 
 fn fail(to: RequestId, code: ErrorCode, turn: &mut Turn<'_>) {

@@ -75,7 +75,8 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         status: status.clone(),
         clock: clock::now,
     };
-    tasks.push(tokio::spawn(engine.run()));
+    let engine = tokio::spawn(engine.run());
+    tasks.push(tokio::spawn(watch_engine(engine, failures.clone())));
 
     let inspections = Arc::new(Inspections::default());
     let facts = Arc::new(Facts::new(
@@ -140,6 +141,16 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         status,
         tasks,
     })
+}
+
+/// A node whose cores have ended serves nobody, though its links and gossip go on: it must end, too.
+async fn watch_engine(engine: JoinHandle<()>, failures: mpsc::Sender<anyhow::Error>) {
+    let ended = match engine.await {
+        Ok(()) => anyhow::anyhow!("the engine ended"),
+        Err(error) => anyhow::Error::new(error).context("the engine failed"),
+    };
+    // Nobody listens any more when the node has stopped.
+    let _stopped = failures.send(ended).await;
 }
 
 /// Shards of the gateway: one a core, unless configured.

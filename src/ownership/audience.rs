@@ -174,6 +174,11 @@ impl Audience {
         }))
     }
 
+    /// The gateways that want any channel, some more than once.
+    pub fn all_gateways(&self) -> impl Iterator<Item = Incarnation> {
+        self.channels.values().flat_map(|audience| audience.gateways.iter().copied())
+    }
+
     /// The channels that a gateway wants.
     pub fn channels_of(&self, gateway: Incarnation) -> impl Iterator<Item = &Channel> {
         let wanted = self.channels.iter().filter(move |(_, a)| a.gateways.contains(&gateway));

@@ -298,7 +298,9 @@ impl Ownership {
         for slot in &slots {
             self.table.win(*slot, now, incomplete_until);
             let mut audience = Audience::default();
-            for (gateway, channels) in interest.remove(slot).into_iter().flatten() {
+            let wanted = interest.remove(slot).into_iter().flatten();
+            let wanted = wanted.filter(|(gateway, _)| self.world.lives(*gateway));
+            for (gateway, channels) in wanted.collect::<Vec<_>>() {
                 self.audiences.entry(*slot).or_default();
                 self.bring_up_to_date(gateway, *slot, &channels, now, out);
                 if !without(Rule::InterestInClaims) {

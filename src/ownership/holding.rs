@@ -80,7 +80,7 @@ impl Holding {
         for (channel, stream) in &self.streams {
             let after = match have.get(channel) {
                 Some(position) if *position == stream.position() => continue,
-                Some(position) if stream.knows(Some(*position)) => position.offset,
+                Some(position) if stream.passes(*position) => position.offset,
                 _ => 0,
             };
             for copy in split(stream.copy(channel, after, now)) {

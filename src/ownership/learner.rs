@@ -15,6 +15,8 @@ use crate::protocol::time::Millis;
 pub const COPIES_IN_FLIGHT: u64 = 16;
 /// Tail publications that wait behind a snapshot; above it the learner is told everything anew.
 pub const TAIL_LEN_MAX: usize = 4 * COPY_BYTES / 64;
+/// How often a learner is told that it has everything, until it is no longer one.
+const COVERED_MS: u64 = 1_000;
 /// A learner that acknowledges nothing for this long is told everything anew.
 const STUCK_MS: u64 = 1_000;
 
@@ -30,7 +32,7 @@ pub(super) struct Learner {
     sent: u64,
     acknowledged: u64,
     progress: Millis,
-    covered: bool,
+    covered: Option<Millis>,
 }
 
 /// Joining nodes that see nobody in the view for this long, and always the same others, found a
@@ -91,8 +93,9 @@ impl Ownership {
             }
         }
         let idle = learner.waiting.is_empty() && learner.untold.is_empty();
-        if idle && learner.sent == learner.acknowledged && !learner.covered {
-            learner.covered = true;
+        if idle && learner.covered.is_none_or(|at| now.since(at) >= COVERED_MS) {
+            // Behind all copies on their lane; a tail may go on for ever.
+            learner.covered = Some(now);
             out.send(node, Lane::Bulk, PeerFrame::Covered);
         }
     }
@@ -156,6 +159,13 @@ impl Ownership {
         for node in again {
             self.pump(node, now, out);
         }
+        let due = self
+            .learners
+            .iter()
+            .filter(|(_, learner)| learner.covered.is_some_and(|at| now.since(at) >= COVERED_MS));
+        for node in due.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.pump(node, now, out);
+        }
     }
 }
 
@@ -166,7 +176,7 @@ impl Learner {
         self.untold = self.slots.iter().copied().collect();
         self.acknowledged = self.sent;
         self.restart = true;
-        self.covered = false;
+        self.covered = None;
         self.progress = now;
     }
 }

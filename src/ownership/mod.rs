@@ -16,4 +16,5 @@ pub mod serving;
 pub mod stray;
 pub mod stream;
 pub mod table;
+pub mod validate;
 pub mod view;

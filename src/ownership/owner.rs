@@ -1,7 +1,7 @@
 //! `Ownership`: all that a node is to slots. Frames for owners, claimants and holders come in here;
 //! what is to be sent goes into [`Out`]. Called by the delivery core, which also answers for this
 //! node's own interest.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -24,6 +24,8 @@ use crate::protocol::time::Millis;
 pub const INCOMPLETE_MS: u64 = 5_000;
 /// How long after a change of the world strays are shown.
 const STRAYS_AFTER_CHANGE_MS: u64 = 500;
+/// How often audiences are looked through for gateways that died.
+const SWEEP_MS: u64 = 5_000;
 /// Holdings looked at for expired publications in one tick.
 const EXPIRED_PER_TICK: usize = 64;
 
@@ -60,6 +62,7 @@ pub struct Ownership {
     /// Fingerprints of strays that their owners have.
     pub(super) kept: BTreeMap<Slot, u64>,
     pub(super) announced_strays: Millis,
+    sweep_due: Millis,
     pub(super) strays_due: Millis,
     /// Fingerprints of strays as they were when they were pulled.
     pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
@@ -112,6 +115,7 @@ impl Ownership {
             leaving: false,
             kept: BTreeMap::new(),
             announced_strays: Millis(0),
+            sweep_due: Millis(0),
             strays_due: Millis(0),
             taken_in: BTreeMap::new(),
             expire_from: Slot(0),
@@ -159,6 +163,7 @@ impl Ownership {
         self.announce_strays(now, out);
         self.show_strays(now, out);
         self.expire_some(now);
+        self.sweep_audiences(now, out);
     }
 
     /// Takes a frame for an owner, claimant or holder. Gives back a frame that isn't.
@@ -337,6 +342,9 @@ impl Ownership {
     /// Handles what has waited for a slot, in order.
     pub(super) fn replay(&mut self, slot: Slot, now: Millis, out: &mut Out) {
         for waiting in self.parked.take(slot) {
+            if !self.world.lives(waiting.from) && waiting.from != self.me {
+                continue;
+            }
             self.handle_request(waiting.from, waiting.frame, now, out);
         }
     }
@@ -345,6 +353,20 @@ impl Ownership {
     pub(super) fn announce(&self, slot: Slot, change: Change, here: bool, out: &mut Out) {
         let Change { channel, gateways, info } = change;
         out.send_all(&gateways, Lane::Data, PeerFrame::Presence { slot, channel, info, here });
+    }
+
+    /// Forgets gateways that aren't alive: what they sent may have come after they were forgotten.
+    fn sweep_audiences(&mut self, now: Millis, out: &mut Out) {
+        if now < self.sweep_due {
+            return;
+        }
+        self.sweep_due = now + SWEEP_MS;
+        let gateways = self.audiences.values().flat_map(Audience::all_gateways);
+        let dead: BTreeSet<Incarnation> =
+            gateways.filter(|gateway| !self.world.lives(*gateway) && *gateway != self.me).collect();
+        for gateway in dead {
+            self.forget_gateway(gateway, out);
+        }
     }
 
     fn forget_gateway(&mut self, gateway: Incarnation, out: &mut Out) {

@@ -159,10 +159,6 @@ impl Ownership {
             return;
         }
         (pulling.received, pulling.progress) = (number, now);
-        if last && let Some(ended) = self.pulling.remove(&pull) {
-            self.take_in(from, ended.strays);
-        }
-        out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
         for copy in copies {
             let slot = copy.slot;
             if !self.table.contains(slot) {
@@ -170,7 +166,11 @@ impl Ownership {
             }
             let channels: Vec<Channel> = copy.streams.iter().map(|s| s.channel.clone()).collect();
             let holding = self.holdings.entry(slot).or_default();
-            holding.merge(copy, now);
+            if !holding.merge(copy, now) {
+                // What this part continues isn't here: the pull is begun anew from what is.
+                self.pulling.remove(&pull);
+                return;
+            }
             // An owner appends under an epoch above all that are in its streams, or claims again.
             if let Some(higher) = holding.epoch_of(&channels)
                 && higher > self.table.promised(slot)
@@ -181,6 +181,10 @@ impl Ownership {
                 self.adopt_orphans(slot, now, out);
             }
         }
+        if last && let Some(ended) = self.pulling.remove(&pull) {
+            self.take_in(from, ended.strays);
+        }
+        out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
         if claim != NO_CLAIM {
             self.note_pulled(from, claim, last.then_some(pull), now, out);
         }

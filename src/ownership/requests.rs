@@ -1,5 +1,5 @@
 //! What an owner does for gateways: operations, questions, interest.
-use super::audience::{Gateways, tops_digest};
+use super::audience::{Audience, Gateways, tops_digest};
 use super::out::Out;
 use super::owner::{Gate, Ownership};
 use super::stream::Resume;
@@ -270,14 +270,15 @@ impl Ownership {
         let answers: Vec<(Slot, bool, u64)> = owned
             .map(|(slot, digest)| {
                 let audience = self.audiences.get(slot);
-                let ours = audience.map(|a| a.digest(from));
+                let ours =
+                    audience.map_or_else(|| Audience::default().digest(from), |a| a.digest(from));
                 let holding = self.holdings.get(slot);
                 let wanted = audience.into_iter().flat_map(|a| a.channels_of(from));
                 let tops = wanted.filter_map(|channel| {
                     let stream = holding?.streams.get(channel)?;
                     Some((channel, stream.position()))
                 });
-                (*slot, ours == Some(*digest), tops_digest(tops))
+                (*slot, ours == *digest, tops_digest(tops))
             })
             .collect();
         if !answers.is_empty() {

@@ -158,13 +158,33 @@ impl Stream {
         };
         // Behind the end of its epoch nothing is known of what the client saw: start at that end,
         // so that it sees something twice rather than never.
-        let end = self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1);
-        let from = from.offset.min(end);
+        let end = self.end(at);
+        // Before its beginning an epoch names nothing: who got it from the empty stream that was
+        // made before the history came home starts where the epoch does.
+        let from = from.offset.max(self.lineage[at].first - 1).min(end);
         if from < self.low || self.top - from > READ_LEN_MAX as u64 {
             return Resume::Gone;
         }
-        let behind = self.entries.iter().filter(|entry| entry.publication.offset > from);
-        Resume::Continued(behind.map(|entry| entry.publication.clone()).collect())
+        Resume::Continued(self.behind(from).map(|entry| entry.publication.clone()).collect())
+    }
+
+    /// The last offset that the epoch at this place of the lineage names.
+    fn end(&self, at: usize) -> u64 {
+        self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1)
+    }
+
+    /// The entries behind an offset. Offsets of entries follow each other without a hole.
+    fn behind(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Entry> {
+        let first = self.top + 1 - self.entries.len() as u64;
+        let skip = (offset + 1).saturating_sub(first).min(self.entries.len() as u64);
+        self.entries.range(skip as usize..)
+    }
+
+    /// Whether a position lies on this stream's line, so that what follows it here is all that its
+    /// holder lacks.
+    pub fn passes(&self, position: Position) -> bool {
+        let at = self.lineage.iter().position(|turn| turn.epoch == position.epoch);
+        at.is_some_and(|at| (self.lineage[at].first - 1..=self.end(at)).contains(&position.offset))
     }
 
     /// Reads a part of the stream.
@@ -194,8 +214,7 @@ impl Stream {
 
     /// A copy of what lies behind `after`.
     pub fn copy(&self, channel: &Channel, after: u64, now: Millis) -> StreamCopy {
-        let behind = self.entries.iter().filter(|entry| entry.publication.offset > after);
-        let entries = behind.map(|entry| EntryCopy {
+        let entries = self.behind(after).map(|entry| EntryCopy {
             publication: entry.publication.clone(),
             operation: entry.operation,
             ttl_ms: entry.expires.since(now),
@@ -218,7 +237,8 @@ impl Stream {
             pair[0].publication.offset.checked_add(1) == Some(pair[1].publication.offset)
         });
         let ends = copy.entries.last().is_none_or(|last| last.publication.offset == copy.top);
-        if copy.lineage.is_empty() || !contiguous || !ends {
+        // What begins in the middle of a stream is no copy of it.
+        if copy.lineage.is_empty() || !contiguous || !ends || copy.after > copy.low {
             return None;
         }
         let mut lineage = copy.lineage;
@@ -242,6 +262,12 @@ impl Stream {
     /// higher epoch becomes the stream.
     pub fn merge(&mut self, copy: StreamCopy, now: Millis) -> Merged {
         let common = self.lineage.iter().rposition(|turn| copy.lineage.contains(turn));
+        if common.is_none() && copy.top == 0 && self.top > 0 {
+            return Merged::Same;
+        }
+        if common.is_none() && self.top == 0 && copy.top > 0 {
+            return self.fill(copy, now);
+        }
         let theirs = common.map(|at| {
             let shared = self.lineage[at];
             let at = copy.lineage.iter().position(|turn| *turn == shared).unwrap_or(0);
@@ -297,6 +323,17 @@ impl Stream {
         if self.top < copy.top {
             self.entries.clear();
             (self.top, self.low) = (copy.top, copy.top);
+        }
+        Merged::Extended
+    }
+
+    /// Takes over the history of a stream that this one was made anew without: nothing was published
+    /// here, so its own epochs go on behind.
+    fn fill(&mut self, copy: StreamCopy, now: Millis) -> Merged {
+        let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
+        let own = std::mem::replace(self, filled).lineage;
+        for turn in own {
+            self.turn(Turn { epoch: turn.epoch, first: self.top + 1 });
         }
         Merged::Extended
     }

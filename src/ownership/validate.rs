@@ -1,0 +1,162 @@
+//! What a frame of a peer must keep to before the cores take it. Peers are authenticated, but may be
+//! of another version or faulty: nothing that they say may cost unbounded work or overflow.
+use thiserror::Error;
+
+use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::ids::{Epoch, Incarnation, Slot};
+use crate::protocol::peer::{Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy};
+
+/// Terms, offsets and indices stay below this, so that adding to them never overflows.
+const COUNT_MAX: u64 = u64::MAX / 4;
+/// Longest time to live: ten years in milliseconds.
+const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+
+/// Why a frame was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Invalid {
+    /// A slot that the cluster doesn't have, or another than its channel's.
+    #[error("a slot is out of range or isn't its channel's")]
+    Slot,
+    /// Ranges that aren't in order, or overlap.
+    #[error("slot ranges are not in order")]
+    Ranges,
+    /// A number beyond all that are ever reached, or an epoch in the receiver's own name.
+    #[error("an epoch, offset or number is out of range")]
+    Count,
+    /// A stream's parts contradict each other.
+    #[error("a copy of a stream contradicts itself")]
+    Copy,
+}
+
+/// Checks a frame for a node `me` in a cluster of `slots` slots.
+pub fn check(frame: &PeerFrame, me: Incarnation, slots: u16) -> Result<(), Invalid> {
+    let place = |slot: Slot, channel: &Channel| match channel.slot(slots) == slot {
+        true => Ok(()),
+        false => Err(Invalid::Slot),
+    };
+    match frame {
+        PeerFrame::Operation(Operation {
+            slot, epoch, lowest, number, channel, options, ..
+        }) => {
+            place(*slot, channel)?;
+            ensure(*lowest <= *number && *number < COUNT_MAX, Invalid::Count)?;
+            ensure(known(*epoch), Invalid::Count)?;
+            sane(*options)
+        }
+        PeerFrame::Ask { slot, epoch, channel, options, .. } => {
+            place(*slot, channel)?;
+            ensure(known(*epoch), Invalid::Count)?;
+            sane(*options)
+        }
+        PeerFrame::Fanout { slot, channel, .. } | PeerFrame::Unsubscribe { slot, channel, .. } => {
+            place(*slot, channel)
+        }
+        PeerFrame::Interest(interest) => {
+            interest.channels.iter().try_for_each(|c| place(interest.slot, &c.channel))
+        }
+        PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges } => {
+            in_order(ranges, slots)
+        }
+        PeerFrame::Promise { rejected, .. } => rejected.iter().try_for_each(|(slot, epoch)| {
+            ensure(slot.0 < slots, Invalid::Slot)?;
+            ensure(known(*epoch) && epoch.owner != me, Invalid::Count)
+        }),
+        PeerFrame::Pulled { copies, .. } | PeerFrame::Copy { copies, .. } => {
+            copies.iter().try_for_each(|copy| whole(copy, slots))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ensure(holds: bool, invalid: Invalid) -> Result<(), Invalid> {
+    if holds { Ok(()) } else { Err(invalid) }
+}
+
+fn known(epoch: Epoch) -> bool {
+    epoch.term < COUNT_MAX
+}
+
+fn sane(options: ChannelOptions) -> Result<(), Invalid> {
+    ensure(options.history_ttl_ms <= TTL_MS_MAX, Invalid::Count)
+}
+
+/// Ranges of one term each: together no longer than the cluster's slots, each in range.
+fn in_order(ranges: &[(SlotRange, u64)], slots: u16) -> Result<(), Invalid> {
+    let mut total = 0_usize;
+    for (range, term) in ranges {
+        ensure(range.first <= range.last, Invalid::Ranges)?;
+        ensure(range.last.0 < slots, Invalid::Slot)?;
+        ensure((1..COUNT_MAX).contains(term), Invalid::Count)?;
+        total += usize::from(range.last.0 - range.first.0) + 1;
+        ensure(total <= usize::from(slots), Invalid::Ranges)?;
+    }
+    Ok(())
+}
+
+fn whole(copy: &SlotCopy, slots: u16) -> Result<(), Invalid> {
+    ensure(copy.applied.iter().all(|(_, number)| *number < COUNT_MAX), Invalid::Count)?;
+    copy.streams.iter().try_for_each(|stream| {
+        ensure(stream.channel.slot(slots) == copy.slot, Invalid::Slot)?;
+        consistent(stream)
+    })
+}
+
+fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
+    let StreamCopy { options, lineage, top, low, after, entries, .. } = stream;
+    sane(*options)?;
+    ensure(*top < COUNT_MAX, Invalid::Count)?;
+    ensure(lineage.iter().all(|turn| known(turn.epoch.epoch)), Invalid::Count)?;
+    ensure(entries.iter().all(|entry| entry.ttl_ms <= TTL_MS_MAX), Invalid::Count)?;
+    ensure(entries.iter().all(|entry| entry.operation.number < COUNT_MAX), Invalid::Count)?;
+    let firsts = lineage.windows(2).all(|pair| pair[0].first <= pair[1].first);
+    let begins = lineage.first().is_some_and(|turn| turn.first >= 1);
+    let ends = lineage.last().is_some_and(|turn| turn.first - 1 <= *top);
+    let offsets = entries.iter().map(|entry| entry.publication.offset);
+    let inside = offsets.clone().all(|offset| offset > *after && offset <= *top);
+    let steps = offsets.clone().zip(offsets.skip(1)).all(|(one, next)| next == one + 1);
+    let bounds = *low <= *top && *after <= *top;
+    ensure(firsts && begins && ends && inside && steps && bounds, Invalid::Copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Incarnation = Incarnation(1);
+
+    fn range(first: u16, last: u16) -> (SlotRange, u64) {
+        (SlotRange { first: Slot(first), last: Slot(last) }, 1)
+    }
+
+    #[test]
+    fn ranges_cost_no_more_than_the_slots_there_are() {
+        let prepare = |slots| check(&PeerFrame::Prepare { claim: 1, slots }, ME, 64);
+        assert_eq!(prepare(vec![range(0, 63)]), Ok(()));
+        assert_eq!(prepare(vec![range(0, 64)]), Err(Invalid::Slot));
+        assert_eq!(prepare(vec![range(5, 4)]), Err(Invalid::Ranges));
+        assert_eq!(prepare(vec![range(0, 63); 2]), Err(Invalid::Ranges));
+        let term = vec![(range(0, 1).0, u64::MAX)];
+        assert_eq!(prepare(term), Err(Invalid::Count));
+    }
+
+    #[test]
+    fn a_copy_that_contradicts_itself_is_dropped() {
+        let channel = Channel::parse("c").expect("a name");
+        let slot = channel.slot(64);
+        let stream = StreamCopy {
+            channel,
+            options: ChannelOptions::default(),
+            lineage: vec![],
+            top: 3,
+            low: 0,
+            after: 0,
+            entries: vec![],
+        };
+        let copy = |stream| {
+            let copies = vec![SlotCopy { slot, applied: vec![], streams: vec![stream] }];
+            check(&PeerFrame::Copy { number: 1, restart: true, copies }, ME, 64)
+        };
+        assert_eq!(copy(stream.clone()), Err(Invalid::Copy));
+        assert_eq!(copy(StreamCopy { top: u64::MAX, ..stream }), Err(Invalid::Count));
+    }
+}
