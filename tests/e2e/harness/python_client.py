@@ -8,6 +8,9 @@ from centrifuge import exceptions
 from .errors import SdkError
 from .events import Events
 
+# Longer than a slot without an owner may ask for patience.
+ANSWER_S = 10.0
+
 
 def publication(pub, channel, server):
     return {
@@ -145,7 +148,7 @@ class PythonClient:
         )
         await sub.subscribe()
         answers = [
-            asyncio.ensure_future(self.events.next(kind, channel=channel))
+            asyncio.ensure_future(self.events.next(kind, ANSWER_S, channel=channel))
             for kind in ("subscribed", "unsubscribed")
         ]
         done, others = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
