@@ -88,7 +88,7 @@ fn limits() -> String {
     let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
     let rows: [(&str, String, &str); 20] = [
         ("message of a client", kib(gateway::ws::MESSAGE_BYTES_MAX), "close code 1009"),
-        ("publication by the server API", kib(api::PUBLICATION_BYTES_MAX), "error 106"),
+        ("publication by the server API", kib(protocol::message::DATA_BYTES_MAX), "error 106"),
         ("channel name", format!("{} bytes", protocol::channel::CHANNEL_BYTES_MAX), "error 107"),
         (
             "user id in a token",
