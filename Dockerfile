@@ -8,6 +8,8 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+# Function names stay for backtraces; line tables would be most of the image.
+ENV CARGO_PROFILE_RELEASE_DEBUG=0
 RUN cargo build --release --locked --package orbweb --bin orbweb
 
 FROM debian:bookworm-slim
