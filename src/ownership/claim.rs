@@ -354,7 +354,7 @@ impl Ownership {
             let holding = self.holdings.entry(slot).or_default();
             let Some(stream) = holding.streams.get(&channel) else { continue };
             let options = stream.options();
-            if stream.find(entry.operation).is_none() {
+            if stream.find(entry.operation).is_none() && entry.expires > now {
                 let message = entry.publication.message;
                 self.append(slot, &channel, options, entry.operation, message, now, out);
             }
