@@ -299,7 +299,8 @@ impl Ownership {
             self.table.win(*slot, now, incomplete_until);
             let mut audience = Audience::default();
             let wanted = interest.remove(slot).into_iter().flatten();
-            let wanted = wanted.filter(|(gateway, _)| self.world.lives(*gateway));
+            // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
+            let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
             for (gateway, channels) in wanted.collect::<Vec<_>>() {
                 self.audiences.entry(*slot).or_default();
                 self.bring_up_to_date(gateway, *slot, &channels, now, out);
