@@ -610,7 +610,9 @@ impl World {
         let (from, channel) = (subscriber.node, subscriber.channel.clone());
         subscriber.node = to;
         self.ask(from, channel, Ask::Unsubscribe { client }, None)?;
-        let wait = self.random.random_range(1..2_000);
+        // Not away for more publications than one answer carries.
+        let away = (self.swarm.publish_every_ms * self.swarm.channels as u64 * 60).min(2_000);
+        let wait = self.random.random_range(1..away.max(2));
         self.plan(Due::Resubscribe(client), wait);
         Ok(())
     }

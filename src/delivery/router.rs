@@ -10,7 +10,7 @@ use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::ids::{ClientId, Incarnation, Position, Slot};
+use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
 use crate::protocol::message::{ClientInfo, Message, Publication};
 use crate::protocol::peer::{Answer, Lane, Outcome, PeerFrame, Query, SlotInterest, SlotRange};
 use crate::protocol::time::Millis;
@@ -56,6 +56,8 @@ struct Question {
     query: Query,
     purpose: Purpose,
     asked: Option<Incarnation>,
+    /// The highest epoch promised when it was asked last: who answers has at least this one.
+    epoch: Epoch,
     since: Millis,
     sent: Millis,
     retry_ms: u64,
@@ -215,6 +217,7 @@ impl Router {
             query,
             purpose,
             asked: None,
+            epoch: Epoch::NONE,
             since: turn.now,
             sent: turn.now,
             retry_ms: RETRY_MS,
@@ -229,10 +232,11 @@ impl Router {
     fn send_question(&mut self, number: u64, owner: Incarnation, turn: &mut Turn<'_>) {
         let Some(question) = self.questions.get_mut(&number) else { return };
         (question.asked, question.sent) = (Some(owner), turn.now);
+        question.epoch = turn.ownership.promised(question.slot);
         let frame = PeerFrame::Ask {
             number,
             slot: question.slot,
-            epoch: turn.ownership.promised(question.slot),
+            epoch: question.epoch,
             channel: question.channel.clone(),
             options: question.options,
             query: question.query.clone(),
@@ -297,9 +301,11 @@ impl Router {
                 self.hand_on(slot, channel, body, turn);
             }
             PeerFrame::Lost { slot, channel } => {
-                // A fenced owner's word doesn't count.
+                // The word of one who may be fenced doesn't count: the owner is asked.
                 if turn.ownership.promised(slot).owner == from {
                     self.lose(slot, channel, turn);
+                } else {
+                    self.catch_up(slot, &channel, turn);
                 }
             }
             PeerFrame::DigestAnswer { slots } => {
@@ -372,8 +378,8 @@ impl Router {
     ) {
         let Some(question) = self.questions.get_mut(&number) else { return };
         let promised = turn.ownership.promised(question.slot);
-        if promised.term > 0 && promised.owner != from {
-            // Whoever has this node's promise didn't hear the question: ask there.
+        if promised > question.epoch && promised.owner != from {
+            // Since the question this node has promised the slot to another, who didn't hear it.
             (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
             return;
         }

@@ -299,7 +299,8 @@ impl Ownership {
             self.table.win(*slot, now, incomplete_until);
             let mut audience = Audience::default();
             let wanted = interest.remove(slot).into_iter().flatten();
-            let wanted = wanted.filter(|(gateway, _)| self.world.lives(*gateway));
+            // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
+            let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
             for (gateway, channels) in wanted.collect::<Vec<_>>() {
                 self.audiences.entry(*slot).or_default();
                 self.bring_up_to_date(gateway, *slot, &channels, now, out);
@@ -354,7 +355,7 @@ impl Ownership {
             let holding = self.holdings.entry(slot).or_default();
             let Some(stream) = holding.streams.get(&channel) else { continue };
             let options = stream.options();
-            if stream.find(entry.operation).is_none() {
+            if stream.find(entry.operation).is_none() && entry.expires > now {
                 let message = entry.publication.message;
                 self.append(slot, &channel, options, entry.operation, message, now, out);
             }

@@ -25,8 +25,9 @@ pub struct Holding {
     /// The slot's streams.
     pub streams: BTreeMap<Channel, Stream>,
     applied: BTreeMap<Incarnation, u64>,
-    /// Publications of a lesser line that have no name on the greater one yet.
-    orphans: Vec<(Channel, Entry)>,
+    /// Publications of a lesser line that have no name on the greater one yet. They belong to what
+    /// is held, and travel with it, until an owner has appended them anew.
+    orphans: BTreeMap<(Channel, OperationId), Entry>,
 }
 
 impl Holding {
@@ -50,7 +51,7 @@ impl Holding {
 
     /// Whether there is nothing worth a copy.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.applied.is_empty()
+        self.streams.is_empty() && self.applied.is_empty() && self.orphans.is_empty()
     }
 
     /// Equal for equal content, on every node.
@@ -64,6 +65,11 @@ impl Holding {
             hash.update(&gateway.0.to_le_bytes());
             hash.update(&number.to_le_bytes());
         }
+        for (channel, operation) in self.orphans.keys() {
+            hash.update(channel.as_str().as_bytes());
+            hash.update(&operation.gateway.0.to_le_bytes());
+            hash.update(&operation.number.to_le_bytes());
+        }
         hash.digest()
     }
 
@@ -75,7 +81,8 @@ impl Holding {
     /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
     pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
         let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
-        let mut parts = vec![SlotCopy { slot, applied: Vec::new(), streams: Vec::new() }];
+        let empty = || SlotCopy { slot, applied: vec![], streams: vec![], orphans: vec![] };
+        let mut parts = vec![empty()];
         let mut bytes = 0;
         for (channel, stream) in &self.streams {
             let after = match have.get(channel) {
@@ -86,13 +93,24 @@ impl Holding {
             for copy in split(stream.copy(channel, after, now)) {
                 let size = size_of(&copy);
                 if bytes > 0 && bytes + size > COPY_BYTES {
-                    parts.push(SlotCopy { slot, applied: Vec::new(), streams: Vec::new() });
+                    parts.push(empty());
                     bytes = 0;
                 }
                 bytes += size;
                 let last = parts.len() - 1;
                 parts[last].streams.push(copy);
             }
+        }
+        for ((channel, _), entry) in &self.orphans {
+            let copy = entry.copy(now);
+            let size = copy.publication.message.data.len() + ENTRY_BYTES;
+            if bytes > 0 && bytes + size > COPY_BYTES {
+                parts.push(empty());
+                bytes = 0;
+            }
+            bytes += size;
+            let last = parts.len() - 1;
+            parts[last].orphans.push((channel.clone(), copy));
         }
         // Behind all publications: whoever knows that a number was applied has what it applied.
         if let Some(last) = parts.last_mut() {
@@ -113,7 +131,8 @@ impl Holding {
                     Merged::Same | Merged::Extended => {}
                     Merged::Hole => whole = false,
                     Merged::Forked(lost) => {
-                        self.orphans.extend(lost.into_iter().map(|e| (channel.clone(), e)));
+                        let lost = lost.into_iter().map(|e| ((channel.clone(), e.operation), e));
+                        self.orphans.extend(lost);
                     }
                 },
                 None => match Stream::from_copy(stream, now) {
@@ -123,6 +142,14 @@ impl Holding {
             }
             if before == whole {
                 operations.into_iter().for_each(|operation| self.apply(operation));
+            }
+        }
+        for (channel, orphan) in copy.orphans {
+            let operation = orphan.operation;
+            let named = self.streams.get(&channel).and_then(|stream| stream.find(operation));
+            if named.is_none() {
+                self.orphans.insert((channel, operation), Entry::from_copy(orphan, now));
+                self.apply(operation);
             }
         }
         for (gateway, number) in copy.applied {
@@ -139,11 +166,16 @@ impl Holding {
 
     /// Publications that the owner must append anew after a merge of lines that had parted.
     pub fn take_orphans(&mut self) -> Vec<(Channel, Entry)> {
-        std::mem::take(&mut self.orphans)
+        let orphans = std::mem::take(&mut self.orphans).into_iter();
+        let mut orphans: Vec<_> = orphans.map(|((channel, _), entry)| (channel, entry)).collect();
+        // In the order of their names, so that each sender's keep theirs.
+        orphans.sort_by_key(|(_, entry)| entry.publication.position());
+        orphans
     }
 
     /// Drops what has expired; `followed` streams stay.
     pub fn expire(&mut self, now: Millis, followed: impl Fn(&Channel) -> bool) {
+        self.orphans.retain(|_, orphan| orphan.expires > now);
         self.streams.retain(|channel, stream| {
             if followed(channel) {
                 stream.touch(now);

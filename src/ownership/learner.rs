@@ -122,7 +122,12 @@ impl Ownership {
             } else {
                 // The number applied is in the entry.
                 let applied = Vec::new();
-                learner.waiting.push_back(SlotCopy { slot, applied, streams: vec![copy] });
+                learner.waiting.push_back(SlotCopy {
+                    slot,
+                    applied,
+                    streams: vec![copy],
+                    orphans: vec![],
+                });
             }
             self.pump(node, now, out);
         }

@@ -214,11 +214,7 @@ impl Stream {
 
     /// A copy of what lies behind `after`.
     pub fn copy(&self, channel: &Channel, after: u64, now: Millis) -> StreamCopy {
-        let entries = self.behind(after).map(|entry| EntryCopy {
-            publication: entry.publication.clone(),
-            operation: entry.operation,
-            ttl_ms: entry.expires.since(now),
-        });
+        let entries = self.behind(after).map(|entry| entry.copy(now));
         StreamCopy {
             channel: channel.clone(),
             options: self.options,
@@ -361,7 +357,16 @@ impl Stream {
 }
 
 impl Entry {
-    fn from_copy(copy: EntryCopy, now: Millis) -> Self {
+    /// A copy with what is left of its time.
+    pub(super) fn copy(&self, now: Millis) -> EntryCopy {
+        EntryCopy {
+            publication: self.publication.clone(),
+            operation: self.operation,
+            ttl_ms: self.expires.since(now),
+        }
+    }
+
+    pub(super) fn from_copy(copy: EntryCopy, now: Millis) -> Self {
         Self {
             publication: copy.publication,
             operation: copy.operation,

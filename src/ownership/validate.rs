@@ -95,6 +95,10 @@ fn in_order(ranges: &[(SlotRange, u64)], slots: u16) -> Result<(), Invalid> {
 
 fn whole(copy: &SlotCopy, slots: u16) -> Result<(), Invalid> {
     ensure(copy.applied.iter().all(|(_, number)| *number < COUNT_MAX), Invalid::Count)?;
+    copy.orphans.iter().try_for_each(|(channel, entry)| {
+        ensure(channel.slot(slots) == copy.slot, Invalid::Slot)?;
+        ensure(entry.ttl_ms <= TTL_MS_MAX && entry.operation.number < COUNT_MAX, Invalid::Count)
+    })?;
     copy.streams.iter().try_for_each(|stream| {
         ensure(stream.channel.slot(slots) == copy.slot, Invalid::Slot)?;
         consistent(stream)
@@ -153,7 +157,8 @@ mod tests {
             entries: vec![],
         };
         let copy = |stream| {
-            let copies = vec![SlotCopy { slot, applied: vec![], streams: vec![stream] }];
+            let copies =
+                vec![SlotCopy { slot, applied: vec![], streams: vec![stream], orphans: vec![] }];
             check(&PeerFrame::Copy { number: 1, restart: true, copies }, ME, 64)
         };
         assert_eq!(copy(stream.clone()), Err(Invalid::Copy));

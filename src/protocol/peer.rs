@@ -375,6 +375,8 @@ pub struct SlotCopy {
     pub applied: Vec<(Incarnation, u64)>,
     /// Its streams.
     pub streams: Vec<StreamCopy>,
+    /// Publications of lines that parted, without a name on the main line of their channel yet.
+    pub orphans: Vec<(Channel, EntryCopy)>,
 }
 
 /// A copy of (the end of) a stream.
