@@ -63,6 +63,7 @@ pub struct Ownership {
     pub(super) kept: BTreeMap<Slot, u64>,
     pub(super) announced_strays: Millis,
     sweep_due: Millis,
+    unseen: BTreeSet<Incarnation>,
     pub(super) strays_due: Millis,
     /// Fingerprints of strays as they were when they were pulled.
     pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
@@ -116,6 +117,7 @@ impl Ownership {
             kept: BTreeMap::new(),
             announced_strays: Millis(0),
             sweep_due: Millis(0),
+            unseen: BTreeSet::new(),
             strays_due: Millis(0),
             taken_in: BTreeMap::new(),
             expire_from: Slot(0),
@@ -342,7 +344,7 @@ impl Ownership {
     /// Handles what has waited for a slot, in order.
     pub(super) fn replay(&mut self, slot: Slot, now: Millis, out: &mut Out) {
         for waiting in self.parked.take(slot) {
-            if !self.world.lives(waiting.from) && waiting.from != self.me {
+            if self.departed.contains_key(&waiting.from) {
                 continue;
             }
             self.handle_request(waiting.from, waiting.frame, now, out);
@@ -362,11 +364,13 @@ impl Ownership {
         }
         self.sweep_due = now + SWEEP_MS;
         let gateways = self.audiences.values().flat_map(Audience::all_gateways);
-        let dead: BTreeSet<Incarnation> =
-            gateways.filter(|gateway| !self.world.lives(*gateway) && *gateway != self.me).collect();
-        for gateway in dead {
+        let unseen: BTreeSet<Incarnation> =
+            gateways.filter(|g| !self.world.lives(*g) && *g != self.me).collect();
+        // Who isn't seen may be new: only the second time in a row it counts as dead.
+        for gateway in self.unseen.intersection(&unseen).copied().collect::<Vec<_>>() {
             self.forget_gateway(gateway, out);
         }
+        self.unseen = unseen;
     }
 
     fn forget_gateway(&mut self, gateway: Incarnation, out: &mut Out) {
