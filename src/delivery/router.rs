@@ -598,6 +598,12 @@ impl Router {
         for slot in self.operations.slots().into_iter().filter(|slot| within(*slot)) {
             self.send_operations(slot, 0, from, turn);
         }
+        // An owner that didn't know this node when it claimed hears now what is wanted here.
+        let told = self.told.iter().filter(|slot| within(**slot));
+        let digests: Vec<_> = told.map(|slot| (*slot, self.interests.digest(*slot))).collect();
+        if !digests.is_empty() {
+            turn.out.send(from, Lane::Data, PeerFrame::Digest { slots: digests });
+        }
         let asked = self.questions.iter().filter(|(_, question)| within(question.slot));
         for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.send_question(number, from, turn);

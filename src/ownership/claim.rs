@@ -464,9 +464,12 @@ impl Ownership {
         let mut rejected = Vec::new();
         let mut digests = Vec::new();
         let mut wanted = Vec::new();
+        // Gateways that this owner serves may be unknown to the claimant: they must be asked, too.
+        let mut live: BTreeSet<Incarnation> = self.world.live.iter().copied().collect();
         for (range, term) in slots {
             for slot in range.iter().filter(|slot| self.table.contains(*slot)).collect::<Vec<_>>() {
                 let epoch = Epoch { term: *term, owner: from };
+                live.extend(self.audiences.get(&slot).into_iter().flat_map(Audience::all_gateways));
                 if let Some(higher) = self.promise_to(slot, epoch, now) {
                     rejected.push((slot, higher));
                     continue;
@@ -482,7 +485,7 @@ impl Ownership {
                 }
             }
         }
-        let live = self.world.live.clone();
+        let live = live.into_iter().collect();
         for frame in parts(claim, rejected, digests, wanted, live) {
             out.send(from, Lane::Data, frame);
         }
