@@ -243,6 +243,9 @@ impl World {
     }
 
     fn happen(&mut self, what: Due) -> anyhow::Result<()> {
+        if self.quiet && matches!(what, Due::Crash | Due::Move | Due::Suspect | Due::Roam) {
+            return Ok(());
+        }
         match what {
             Due::Tick(node) => {
                 if self.nodes.contains_key(&node) {
