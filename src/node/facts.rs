@@ -1,5 +1,6 @@
 //! What the API is told of the node and its cluster. Other nodes are asked over the links.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub(super) struct Facts {
     inspections: Arc<Inspections>,
     registry: Arc<OnceLock<Arc<Registry>>>,
     building: Mutex<Registry>,
+    was_ready: AtomicBool,
 }
 
 /// Questions about other nodes that wait for answers.
@@ -101,6 +103,7 @@ impl Facts {
             inspections,
             registry: Arc::default(),
             building: Mutex::default(),
+            was_ready: AtomicBool::new(false),
         }
     }
 
@@ -215,11 +218,17 @@ impl NodeFacts for Facts {
         if others > 0 && self.peers.as_ref().is_some_and(|peers| peers.links().is_empty()) {
             reasons.push("no link to any peer".to_owned());
         }
+        // Only until it was ready once: when a node dies all others claim for a moment, and a load
+        // balancer that took all of them out would make that moment long.
         let claiming = self.status.load().slots_claiming;
-        if claiming > 0 {
+        if claiming > 0 && !self.was_ready.load(Ordering::Relaxed) {
             reasons.push(format!("claims {claiming} slots"));
         }
-        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        self.was_ready.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn cluster(&self) -> Vec<NodeReport> {

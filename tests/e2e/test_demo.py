@@ -31,7 +31,7 @@ async def line_with(words, process):
 async def test_a_key_kills_a_node_and_it_comes_back():
     process = await start("--for", "60s")
     try:
-        await line_with("press k", process)
+        await line_with("status", process)
         process.stdin.write(b"k")
         await line_with("killed", process)
         await line_with("started again", process)
@@ -56,7 +56,7 @@ async def test_nodes_end_with_the_demo_even_if_it_is_killed():
     process = await start("--nodes", "2")
     url = re.search(r"http://\S+(?=/demo)", await line_with("/demo", process))[0]
     port = int(url.rsplit(":", 1)[1])
-    await line_with("press k", process)
+    await line_with("status", process)
     process.kill()
     await process.wait()
 
