@@ -11,7 +11,8 @@ pub enum Rule {
     ClaimAgain,
     /// A claimant pulls what others hold before it serves.
     PullBeforeServing,
-    /// Answers to a claim carry the interest of the answering gateway.
+    /// A claimant is told the interest of gateways before it serves, and they compare it at once
+    /// when it does.
     InterestInClaims,
     /// A leaving node stays until others have what it holds.
     StayUntilCovered,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::event::{Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request, RequestId};
 use super::interest::{Interests, Joining, Subscriber};
 use super::operations::Operations;
+use crate::mutant::{Rule, without};
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
 use crate::protocol::channel::{Channel, ChannelOptions};
@@ -601,7 +602,7 @@ impl Router {
         // An owner that didn't know this node when it claimed hears now what is wanted here.
         let told = self.told.iter().filter(|slot| within(**slot));
         let digests: Vec<_> = told.map(|slot| (*slot, self.interests.digest(*slot))).collect();
-        if !digests.is_empty() {
+        if !digests.is_empty() && !without(Rule::InterestInClaims) {
             turn.out.send(from, Lane::Data, PeerFrame::Digest { slots: digests });
         }
         let asked = self.questions.iter().filter(|(_, question)| within(question.slot));

@@ -15,7 +15,7 @@ pub(crate) fn check(clients: &Clients) -> anyhow::Result<()> {
         let unseen: Vec<&ClientId> = here.difference(shown).collect();
         ensure!(
             ghosts.is_empty() && unseen.is_empty(),
-            "presence of {channel}: {ghosts:?} are shown and gone, {unseen:?} are here and not shown"
+            "I8: presence of {channel}: {ghosts:?} are shown and gone, {unseen:?} are here and not shown"
         );
     }
     Ok(())
