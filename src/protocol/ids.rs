@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Slots of a cluster unless configured otherwise; DESIGN.md says why not fewer.
+/// Slots of a cluster unless configured otherwise: fewer would be too coarse for a ring of 100 nodes.
 pub const SLOTS_DEFAULT: u16 = 16384;
 /// Longest node name in bytes: it travels in gossip, certificates and logs.
 pub const NODE_NAME_BYTES_MAX: usize = 64;
