@@ -9,7 +9,7 @@ use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
 use crate::ownership::validate::check;
 use crate::protocol::ids::{Incarnation, Slot};
-use crate::protocol::peer::{Lane, PeerFrame};
+use crate::protocol::peer::PeerFrame;
 use crate::protocol::time::Millis;
 
 /// See the module.
@@ -31,7 +31,7 @@ impl Core {
             me,
             slots,
             ownership: Ownership::new(me, slots, seed),
-            router: Router::new(me, slots),
+            router: Router::new(slots),
             leaving: false,
             drained: false,
         }
@@ -211,6 +211,3 @@ fn turn<'a>(
 ) -> Turn<'a> {
     Turn { ownership, now, out, actions }
 }
-
-/// The lane of a frame that is answered to a peer outside the cores.
-pub const INSPECT_LANE: Lane = Lane::Control;

@@ -259,6 +259,3 @@ pub struct ClaimCounts {
     /// Slots won while a live node was silent.
     pub incomplete: u64,
 }
-
-/// Payload bytes of an empty JSON field.
-pub const NO_DATA: Bytes = Bytes::new();

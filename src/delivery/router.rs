@@ -67,7 +67,6 @@ struct Question {
 /// See the module. `out` takes frames for nodes, `actions` what is for this node's shards.
 #[derive(Debug)]
 pub struct Router {
-    me: Incarnation,
     slots: u16,
     interests: Interests,
     operations: Operations,
@@ -81,9 +80,8 @@ pub struct Router {
 
 impl Router {
     /// The router of a node that has just started.
-    pub fn new(me: Incarnation, slots: u16) -> Self {
+    pub fn new(slots: u16) -> Self {
         Self {
-            me,
             slots,
             interests: Interests::default(),
             operations: Operations::default(),
@@ -155,6 +153,7 @@ impl Router {
             fail(id, ErrorCode::TooManyRequests, turn);
         }
     }
+
     fn publish(
         &mut self,
         id: RequestId,
@@ -194,6 +193,7 @@ impl Router {
             turn.out.send(owner, Lane::Data, PeerFrame::Operation(operation));
         }
     }
+
     fn ask(
         &mut self,
         slot: Slot,
@@ -318,6 +318,7 @@ impl Router {
         }
         None
     }
+
     fn handle_result(
         &mut self,
         from: Incarnation,
@@ -567,6 +568,7 @@ impl Router {
             turn.actions.push(Action::Deliver { shards, delivery });
         }
     }
+
     fn compare(
         &mut self,
         from: Incarnation,
@@ -611,7 +613,7 @@ impl Router {
         }
     }
 
-    /// Sends again what waits for owners that have changed (`lost` = the link to one is new).
+    /// Sends again what waits for owners that have changed (`renewed` = the link to it is new).
     pub fn reroute(&mut self, renewed: Option<Incarnation>, turn: &mut Turn<'_>) {
         let placement = turn.ownership.world().placement.clone();
         for slot in self.operations.slots() {
@@ -700,11 +702,6 @@ impl Router {
         for (owner, slots) in digests {
             turn.out.send(owner, Lane::Data, PeerFrame::Digest { slots });
         }
-    }
-
-    /// This node's incarnation.
-    pub fn me(&self) -> Incarnation {
-        self.me
     }
 }
 

@@ -248,8 +248,8 @@ impl Ownership {
                 asked.promised = false;
                 again.push(*node);
             }
-            let slots = claim.prepare.clone();
             if !again.is_empty() {
+                let slots = claim.prepare.clone();
                 out.send_all(&again, Lane::Control, PeerFrame::Prepare { claim: number, slots });
             }
             self.check_claim(number, now, out);
@@ -302,7 +302,6 @@ impl Ownership {
             // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
             let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
             for (gateway, channels) in wanted.collect::<Vec<_>>() {
-                self.audiences.entry(*slot).or_default();
                 self.bring_up_to_date(gateway, *slot, &channels, now, out);
                 if !without(Rule::InterestInClaims) {
                     for channel in channels {

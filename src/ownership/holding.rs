@@ -152,7 +152,8 @@ impl Holding {
                 self.apply(operation);
             }
         }
-        for (gateway, number) in copy.applied {
+        // Behind a hole a number may stand for a publication that isn't here.
+        for (gateway, number) in copy.applied.into_iter().filter(|_| whole) {
             self.apply(OperationId { gateway, number });
         }
         whole

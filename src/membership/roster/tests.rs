@@ -1,3 +1,4 @@
+//! From gossip and links to a snapshot: who is found, lost, and reached through whom.
 use super::*;
 use crate::membership::Lookout;
 use crate::membership::stall::TICK_MS;

@@ -1,3 +1,4 @@
+//! Balance, moves and the golden fixture of placements.
 use std::fmt::Write as _;
 
 use proptest::prelude::*;

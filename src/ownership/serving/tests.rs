@@ -1,3 +1,4 @@
+//! When a node may serve: each rule, and what ends it.
 use super::*;
 use crate::ownership::view::Member;
 use crate::protocol::ids::{Incarnation, NodeId};

@@ -1,3 +1,4 @@
+//! Who is eligible: the same for all from the same gossip.
 use proptest::prelude::*;
 
 use super::*;
