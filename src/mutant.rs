@@ -16,16 +16,55 @@ pub enum Rule {
     InterestInClaims,
     /// A leaving node stays until others have what it holds.
     StayUntilCovered,
+    /// Nothing is acknowledged before the promised number of nodes holds it.
+    AllCopies,
+    /// An owner shows what it has as current only if another node confirmed that it still owns.
+    ReadLease,
+    /// A repeated operation is answered only when enough nodes hold it.
+    DedupOfHeld,
+    /// As many nodes must hold what is acknowledged as are configured, however few are seen.
+    FixedCopies,
+    /// Only a node that may serve claims.
+    ClaimWhenServing,
+    /// A stream's epoch changes with the first publication after a change of owner.
+    NewEpoch,
+    /// An epoch names the incarnation that claimed.
+    IncarnationInEpoch,
+    /// A stream that is made anew has an epoch that no stream had before.
+    IndexInEpoch,
+    /// A copy isn't dropped because the ring moved.
+    KeepStrays,
+    /// The owner acknowledges, not the gateway.
+    OwnerAcknowledges,
+    /// A node whose copies are on their way isn't missing.
+    TransferIsAnswer,
+    /// A slot that was won while a holder is missing gives no final verdict on positions.
+    NoVerdictWhileIncomplete,
+    /// What was taken over with a slot is committed before anything is read.
+    SettleFirst,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
         (Self::InterestInClaims, "interest-in-claims"),
         (Self::StayUntilCovered, "stay-until-covered"),
+        (Self::AllCopies, "all-copies"),
+        (Self::ReadLease, "read-lease"),
+        (Self::DedupOfHeld, "dedup-of-held"),
+        (Self::FixedCopies, "fixed-copies"),
+        (Self::ClaimWhenServing, "claim-when-serving"),
+        (Self::NewEpoch, "new-epoch"),
+        (Self::IncarnationInEpoch, "incarnation-in-epoch"),
+        (Self::IndexInEpoch, "index-in-epoch"),
+        (Self::KeepStrays, "keep-strays"),
+        (Self::OwnerAcknowledges, "owner-acknowledges"),
+        (Self::TransferIsAnswer, "transfer-is-answer"),
+        (Self::NoVerdictWhileIncomplete, "no-verdict-while-incomplete"),
+        (Self::SettleFirst, "settle-first"),
     ];
 }
 

@@ -5,13 +5,17 @@ use orbweb::delivery::event::RequestId;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Position};
 
-/// The one configuration of all channels of a run: histories that outlast it.
+/// The configuration of most channels of a run: histories that outlast it.
 pub(crate) const STREAM: ChannelOptions = ChannelOptions {
     history_size: 100_000,
     history_ttl_ms: 600_000,
     presence: true,
     join_leave: true,
 };
+
+/// The configuration of fleeting channels: short histories, forgotten when idle for a moment.
+pub(crate) const FLEETING: ChannelOptions =
+    ChannelOptions { history_size: 3, history_ttl_ms: 300, presence: false, join_leave: false };
 
 /// What became of a request.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub(crate) enum Asked {
     Subscribe { client: ClientId },
     /// Who is in a channel.
     Presence { channel: Channel },
+    /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
+    Read { channel: Channel, acknowledged: usize, at: u64 },
 }
 
 /// A subscriber on one node that keeps its position as SDKs do.
@@ -40,8 +46,10 @@ pub(crate) struct Subscriber {
 pub(crate) struct Clients {
     pub(crate) waiting: BTreeMap<(Incarnation, RequestId), Asked>,
     pub(crate) subscribers: BTreeMap<ClientId, Subscriber>,
-    pub(crate) acknowledged: BTreeMap<Channel, BTreeSet<u64>>,
+    /// In the order of the acknowledgements.
+    pub(crate) acknowledged: BTreeMap<Channel, Vec<u64>>,
     pub(crate) sent: u64,
+    /// Publications of which nobody knows whether they were applied.
     pub(crate) failed: u64,
     pub(crate) unrecovered: u64,
     pub(crate) recovered: u64,
@@ -60,9 +68,21 @@ impl Clients {
         self.acknowledged.values().map(|payloads| payloads.len() as u64).sum()
     }
 
-    /// The clients of a node are gone with it.
-    pub(crate) fn forget_node(&mut self, node: Incarnation) {
+    /// Who is subscribed to a channel that outlasts the run.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = (&ClientId, &Subscriber)> {
+        let lasting = |s: &Subscriber| s.channel.as_str().starts_with('c');
+        self.subscribers.iter().filter(move |(_, s)| s.subscribed && lasting(s))
+    }
+
+    /// The connections of a node are gone with it; its subscribers must look for another. What they
+    /// asked is unknown.
+    pub(crate) fn forget_node(&mut self, node: Incarnation) -> Vec<ClientId> {
         self.waiting.retain(|(at, _), _| *at != node);
-        self.subscribers.retain(|_, subscriber| subscriber.node != node);
+        let here = self.subscribers.iter_mut().filter(|(_, s)| s.node == node);
+        here.map(|(client, subscriber)| {
+            subscriber.subscribed = false;
+            *client
+        })
+        .collect()
     }
 }

@@ -7,14 +7,17 @@ mod clients;
 mod membership;
 mod network;
 mod options;
+mod outcome;
 mod world;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
 use options::{Arguments, Scenario, Swarm};
-use world::{Outcome, World};
+use outcome::Outcome;
+use world::World;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -30,10 +33,15 @@ fn main() -> ExitCode {
         println!("{unknown}");
         return ExitCode::FAILURE;
     }
+    let began = Instant::now();
     let mut totals = Outcome::default();
-    for scenario in scenarios {
-        for seed in arguments.seeds() {
-            match run(scenario, seed, arguments.trace) {
+    for seed in seeds(&arguments) {
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        if arguments.minutes.is_some_and(|most| minutes >= most) {
+            break;
+        }
+        for scenario in &scenarios {
+            match run(*scenario, seed, arguments.trace) {
                 Ok(outcome) => totals.add(&outcome),
                 Err(failure) => {
                     println!("{failure}");
@@ -47,7 +55,11 @@ fn main() -> ExitCode {
     }
     println!("{totals}");
     match totals.unmet() {
-        missing if missing.is_empty() || arguments.seed.is_some() => ExitCode::SUCCESS,
+        missing
+            if missing.is_empty() || arguments.scenario.is_some() || arguments.seed.is_some() =>
+        {
+            ExitCode::SUCCESS
+        }
         missing => {
             println!(
                 "never happened in any run, so nothing was shown of it: {}",
@@ -56,6 +68,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The seeds to run: those asked for, or random ones without an end.
+fn seeds(arguments: &Arguments) -> Box<dyn Iterator<Item = u64>> {
+    if let Some(seed) = arguments.seed {
+        return Box::new(std::iter::once(seed));
+    }
+    if arguments.minutes.is_some() {
+        let first: u32 = rand::random();
+        println!("random seeds from {first}");
+        return Box::new(u64::from(first)..);
+    }
+    Box::new(arguments.from..arguments.from + arguments.seeds)
 }
 
 /// Switches off the rule of that name.
@@ -75,9 +100,9 @@ fn switch_off(name: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(scenario: Scenario, seed: u64, trace: bool) -> anyhow::Result<Outcome> {
+fn run(scenario: Scenario, seed: u64, trace: u8) -> anyhow::Result<Outcome> {
     let swarm = Swarm::draw(scenario, seed);
-    if trace {
+    if trace > 0 {
         println!("{scenario} seed {seed}: {swarm:?}");
     }
     World::new(swarm, seed, trace).run().map_err(|broken| {
@@ -92,10 +117,10 @@ mod tests {
     #[test]
     fn one_seed_gives_one_trace() {
         for scenario in Scenario::ALL {
-            let first = run(scenario, 7, false).expect("seed 7 passes");
-            let second = run(scenario, 7, false).expect("seed 7 passes");
+            let first = run(scenario, 7, 0).expect("seed 7 passes");
+            let second = run(scenario, 7, 0).expect("seed 7 passes");
             assert_eq!(first.fingerprint, second.fingerprint, "{scenario}");
-            let other = run(scenario, 8, false).expect("seed 8 passes");
+            let other = run(scenario, 8, 0).expect("seed 8 passes");
             assert_ne!(first.fingerprint, other.fingerprint, "{scenario}");
         }
     }

@@ -3,13 +3,16 @@ use std::sync::Arc;
 
 use orbweb::delivery::event::Outlook;
 use orbweb::ownership::placement::Placement;
-use orbweb::ownership::serving::Serving;
+use orbweb::ownership::serving::{Serving, ServingGate, Sight};
 use orbweb::ownership::view::{Member, View};
-use orbweb::protocol::ids::{Incarnation, NodeId};
+use orbweb::protocol::ids::{Incarnation, NodeId, NodeName};
+use orbweb::protocol::time::Millis;
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum State {
+    /// Back after a pause, and not in the view again yet.
+    Away,
     Joining,
     Up,
     Leaving,
@@ -23,24 +26,40 @@ pub(crate) struct Seen {
     pub(crate) state: State,
 }
 
-/// The outlook of a node that sees these nodes; `alone_serves` for the node that starts a cluster.
-pub(crate) fn outlook(seen: &[Seen], slots: u16, alone_serves: bool) -> Arc<Outlook> {
+/// The view of a node that sees these nodes.
+fn view(seen: &[Seen]) -> View {
+    let up = seen.iter().filter(|s| s.state == State::Up);
+    View::new(up.map(|seen| Member { id: seen.id.clone(), weight: 1 }))
+}
+
+/// Whether a node that sees these nodes may serve, by the gate that nodes ship with.
+pub(crate) fn serving(
+    gate: &mut ServingGate,
+    seen: &[Seen],
+    (me, seeded): (&NodeId, bool),
+    repaired: bool,
+    now: Millis,
+) -> Serving {
+    let leaving = seen.iter().filter(|s| s.state == State::Leaving);
+    let leaving: Vec<NodeName> = leaving.map(|s| s.id.name.clone()).collect();
+    let linked = seen.iter().any(|s| s.id != *me && s.state != State::Dead);
+    let view = view(seen);
+    let (view, leaving) = (&view, &leaving[..]);
+    gate.observe(now, Sight { view, seeded, linked, stalled: false, repaired, leaving })
+}
+
+/// The outlook of a node that sees these nodes.
+pub(crate) fn outlook(seen: &[Seen], slots: u16, serving: Serving) -> Arc<Outlook> {
     let member = |seen: &Seen| Member { id: seen.id.clone(), weight: 1 };
     let of = |state: State| seen.iter().filter(move |s| s.state == state);
-    let view = View::new(of(State::Up).map(member));
+    let view = view(seen);
     let joining: Vec<Member> = of(State::Joining).map(member).collect();
     let planned = View::new(view.members().iter().cloned().chain(joining.iter().cloned()));
-    let serving = match view.len() {
-        0 => Serving::No,
-        1 if alone_serves => Serving::Standalone,
-        1 => Serving::No,
-        _ => Serving::Full,
-    };
     Arc::new(Outlook {
         placement: Arc::new(Placement::compute(&view, slots)),
         planned: Arc::new(Placement::compute(&planned, slots)),
         joining,
-        outside: of(State::Leaving).map(|s| s.id.clone()).collect(),
+        outside: of(State::Leaving).chain(of(State::Away)).map(|s| s.id.clone()).collect(),
         serving,
         view,
     })

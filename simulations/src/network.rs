@@ -1,4 +1,5 @@
-//! The virtual network: frames cross it as bytes, each lane of each pair of nodes in order.
+//! The virtual network: frames cross it as bytes, each lane of each pair of nodes in order unless
+//! the run's faults say otherwise.
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
@@ -8,7 +9,10 @@ use rand::rngs::StdRng;
 use orbweb::protocol::ids::Incarnation;
 use orbweb::protocol::peer::{Lane, PeerFrame};
 
+use crate::options::Swarm;
+
 /// A frame on its way.
+#[derive(Clone)]
 pub(crate) struct Flight {
     pub(crate) from: Incarnation,
     pub(crate) to: Incarnation,
@@ -27,50 +31,67 @@ impl Flight {
 
 /// See the module.
 pub(crate) struct Network {
-    latency_ms: u64,
-    loss: u32,
+    swarm: Swarm,
+    healed: bool,
     arrivals: BTreeMap<(Incarnation, Incarnation, Lane), u64>,
     cut: BTreeSet<(Incarnation, Incarnation)>,
+    mute: BTreeSet<Incarnation>,
 }
 
 impl Network {
-    pub(crate) fn new(latency_ms: u64, loss: u32) -> Self {
-        Self { latency_ms, loss, arrivals: BTreeMap::new(), cut: BTreeSet::new() }
+    pub(crate) fn new(swarm: Swarm) -> Self {
+        let (arrivals, cut, mute) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { swarm, healed: false, arrivals, cut, mute }
     }
 
-    /// From now on the link between two nodes loses everything, or no longer.
-    pub(crate) fn cut(&mut self, (one, other): (Incarnation, Incarnation), cut: bool) {
-        for pair in [(one, other), (other, one)] {
-            if cut {
-                self.cut.insert(pair)
-            } else {
-                self.cut.remove(&pair)
-            };
-        }
+    /// From now on one direction of a link loses everything, or no longer.
+    pub(crate) fn cut(&mut self, from: Incarnation, to: Incarnation, cut: bool) {
+        if cut {
+            self.cut.insert((from, to))
+        } else {
+            self.cut.remove(&(from, to))
+        };
+    }
+
+    /// Nothing that this node sends arrives any more.
+    pub(crate) fn mute(&mut self, node: Incarnation) {
+        self.mute.insert(node);
     }
 
     /// Faults end.
     pub(crate) fn heal(&mut self) {
-        self.loss = 0;
+        self.healed = true;
     }
 
-    /// When a frame that is sent now arrives, and what arrives; `None` if it is lost.
+    /// When a frame that is sent now arrives, once or twice, and what arrives; nothing if it is
+    /// lost.
     pub(crate) fn send(
         &mut self,
         (from, to, lane): (Incarnation, Incarnation, Lane),
         frame: &PeerFrame,
         now: u64,
         random: &mut StdRng,
-    ) -> anyhow::Result<Option<(u64, Flight)>> {
+    ) -> anyhow::Result<Vec<(u64, Flight)>> {
         let bytes = rmp_serde::to_vec(frame).context("a frame can be encoded")?;
-        let delay = random.random_range(1..=self.latency_ms.max(1));
-        let lost = random.random_range(0..10_000) < self.loss;
-        if lost || self.cut.contains(&(from, to)) {
-            return Ok(None);
+        let delay = random.random_range(1..=self.swarm.latency_ms.max(1));
+        let mut happens = |rate: u32| !self.healed && random.random_range(0..10_000) < rate;
+        let lost = happens(self.swarm.loss);
+        let (overtakes, twice) = (happens(self.swarm.overtaking), happens(self.swarm.twice));
+        if lost || self.cut.contains(&(from, to)) || self.mute.contains(&from) {
+            return Ok(vec![]);
         }
         let before = self.arrivals.entry((from, to, lane)).or_insert(0);
-        let at = (now + delay).max(*before);
-        *before = at;
-        Ok(Some((at, Flight { from, to, bytes })))
+        let bulk_ms = if lane == Lane::Bulk { self.swarm.bulk_ms } else { 0 };
+        let mut at = now + delay;
+        if !overtakes {
+            at = at.max(*before + bulk_ms);
+            *before = at;
+        }
+        let flight = Flight { from, to, bytes };
+        let mut flights = vec![(at, flight.clone())];
+        if twice {
+            flights.push((at + delay, flight));
+        }
+        Ok(flights)
     }
 }

@@ -14,32 +14,26 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) scenario: Option<Scenario>,
     /// One seed, to replay it.
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
     pub(crate) seed: Option<u64>,
     /// How many seeds, from 0 or from `--from`.
-    #[arg(long, default_value_t = 200)]
-    seeds: u64,
+    #[arg(long, default_value_t = 200, conflicts_with = "minutes")]
+    pub(crate) seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
-    from: u64,
+    pub(crate) from: u64,
+    /// Run random seeds for so many minutes.
+    #[arg(long)]
+    pub(crate) minutes: Option<f64>,
     /// Switch a rule of the cores off (needs a build with `--cfg mutants`); a check must then fail.
     #[arg(long)]
     pub(crate) without: Option<String>,
     /// Print the names of the rules that can be switched off.
     #[arg(long)]
     pub(crate) rules: bool,
-    /// Print every event.
-    #[arg(long)]
-    pub(crate) trace: bool,
-}
-
-impl Arguments {
-    pub(crate) fn seeds(&self) -> Range<u64> {
-        match self.seed {
-            Some(seed) => seed..seed + 1,
-            None => self.from..self.from + self.seeds,
-        }
-    }
+    /// Print what happens: faults, claims, what clients see. Twice: every frame, too.
+    #[arg(long, action = clap::ArgAction::Count)]
+    pub(crate) trace: u8,
 }
 
 /// What may happen in a run.
@@ -47,23 +41,28 @@ impl Arguments {
 pub(crate) enum Scenario {
     /// Nodes join and leave while clients publish; nothing fails.
     Moves,
-    /// Nodes crash and restart, frames are lost, nodes are taken for dead that aren't.
-    Chaos,
+    /// Nodes crash, pause and restart, one at a time and the next when the copies are back, over
+    /// links that lose nothing: nothing is lost, nothing comes twice, every position resumes, and
+    /// every read is current.
+    Crashes,
     /// Nodes join and leave, frames are lost, links are cut, nodes pause and are taken for dead; but
     /// nobody dies, so nothing that was acknowledged may be lost.
     Storms,
+    /// Everything at once.
+    Chaos,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 3] = [Self::Moves, Self::Chaos, Self::Storms];
+    pub(crate) const ALL: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
 }
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Moves => "moves",
-            Self::Chaos => "chaos",
+            Self::Crashes => "crashes",
             Self::Storms => "storms",
+            Self::Chaos => "chaos",
         })
     }
 }
@@ -74,14 +73,25 @@ pub(crate) struct Swarm {
     pub(crate) scenario: Scenario,
     pub(crate) nodes: usize,
     pub(crate) slots: u16,
+    pub(crate) copies: u8,
     pub(crate) channels: usize,
+    /// Channels whose streams are short and expire.
+    pub(crate) fleeting: usize,
     /// Virtual milliseconds with faults.
     pub(crate) faulty_ms: u64,
     /// Milliseconds between two publications of the run.
     pub(crate) publish_every_ms: u64,
+    /// Milliseconds between two readers who ask for what there is.
+    pub(crate) read_every_ms: u64,
     pub(crate) latency_ms: u64,
+    /// Milliseconds that a part of a copy takes on its way beside; 0 = none.
+    pub(crate) bulk_ms: u64,
     /// Frames lost, in 10,000.
     pub(crate) loss: u32,
+    /// Frames that arrive twice, in 10,000.
+    pub(crate) twice: u32,
+    /// Frames that overtake those before them, in 10,000.
+    pub(crate) overtaking: u32,
     /// Milliseconds between two crashes; 0 = none.
     pub(crate) crash_every_ms: u64,
     /// Milliseconds between two joins or leaves; 0 = none.
@@ -90,10 +100,12 @@ pub(crate) struct Swarm {
     pub(crate) suspect_every_ms: u64,
     /// Milliseconds between two subscribers that go to another node with their position.
     pub(crate) roam_every_ms: u64,
-    /// Milliseconds between two cuts of a link; 0 = none.
+    /// Milliseconds between two cuts of a link, both ways or one way; 0 = none.
     pub(crate) cut_every_ms: u64,
     /// Milliseconds between two pauses of a node; 0 = none.
     pub(crate) pause_every_ms: u64,
+    /// When the others fall quiet, one node stays mute for ever.
+    pub(crate) mute_for_ever: bool,
 }
 
 impl Swarm {
@@ -103,26 +115,34 @@ impl Swarm {
             let drawn = random.random_range(range);
             if random.random_bool(chance) { drawn } else { 0 }
         };
-        let chaos = scenario == Scenario::Chaos;
-        let storms = scenario == Scenario::Storms;
-        let rate = |chance: f64| if chaos { chance } else { 0.0 };
-        let faulty = |chance: f64| if chaos || storms { chance } else { 0.0 };
-        let stormy = |chance: f64| if storms { chance } else { 0.0 };
+        let of = |scenarios: &[Scenario], chance: f64| match scenarios.contains(&scenario) {
+            true => chance,
+            false => 0.0,
+        };
+        let (crashes, storms, chaos) = (Scenario::Crashes, Scenario::Storms, Scenario::Chaos);
+        let moves = if scenario == chaos { 0.3 } else { of(&[Scenario::Moves, storms], 1.0) };
         Self {
             scenario,
-            crash_every_ms: maybe(rate(0.8), 1_500..8_000),
-            suspect_every_ms: maybe(faulty(if storms { 0.4 } else { 0.6 }), 700..5_000),
-            loss: maybe(faulty(0.6), 1..300) as u32,
+            crash_every_ms: maybe(of(&[chaos], 0.8) + of(&[crashes], 1.0), 500..5_000),
+            suspect_every_ms: maybe(of(&[storms], 0.4) + of(&[chaos], 0.6), 700..5_000),
+            loss: maybe(of(&[storms, chaos], 0.5), 1..300) as u32,
+            twice: maybe(of(&[crashes, storms, chaos], 0.3), 1..500) as u32,
+            overtaking: maybe(of(&[storms, chaos], 0.3), 1..500) as u32,
             roam_every_ms: maybe(1.0, 100..1_000),
-            move_every_ms: maybe(if chaos { 0.3 } else { 1.0 }, 1_000..4_000),
+            move_every_ms: maybe(moves + of(&[crashes], 0.3), 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
+            bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 5..50),
             publish_every_ms: maybe(1.0, 2..30),
+            read_every_ms: maybe(of(&[crashes], 1.0), 20..200),
             faulty_ms: maybe(1.0, 8_000..20_000),
             nodes: maybe(1.0, 3..8) as usize,
             channels: maybe(1.0, 3..20) as usize,
+            fleeting: maybe(0.5, 1..6) as usize,
             slots: maybe(1.0, 8..65) as u16,
-            cut_every_ms: maybe(stormy(0.5), 500..4_000),
-            pause_every_ms: maybe(stormy(0.4), 1_000..6_000),
+            copies: maybe(1.0, 2..4) as u8,
+            cut_every_ms: maybe(of(&[storms, chaos], 0.5), 500..4_000),
+            pause_every_ms: maybe(of(&[crashes, storms, chaos], 0.4), 1_000..6_000),
+            mute_for_ever: maybe(of(&[chaos], 0.3), 1..2) > 0,
         }
     }
 }

@@ -133,7 +133,9 @@ mod tests {
         let asker = Arc::new(Asker::new(cores, ShardId(9)));
         let reader = tokio::spawn(asker.clone().read_replies(mailbox));
         let cores = async move {
-            for reply in [Reply::Published(None), Reply::Failed(ErrorCode::Internal)] {
+            for reply in
+                [Reply::Published { position: None, copies: 0 }, Reply::Failed(ErrorCode::Internal)]
+            {
                 let Some(Event::Request(request)) = events.recv().await else {
                     panic!("no request")
                 };
@@ -143,7 +145,7 @@ mod tests {
         };
         let ask = || asker.ask(channel(), ChannelOptions::default(), Ask::Presence);
         let ((), first, second) = tokio::join!(cores, ask(), ask());
-        assert_eq!(first, Ok(Reply::Published(None)));
+        assert_eq!(first, Ok(Reply::Published { position: None, copies: 0 }));
         assert_eq!(second, Err(ApiError::Refused(ErrorCode::Internal)));
         reader.await.expect("ends with its senders");
         assert_eq!(asker.waiting(), 0);

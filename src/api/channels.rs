@@ -75,7 +75,7 @@ impl Api {
         &self,
         name: &str,
         skip_history: bool,
-        message: Arc<Message>,
+        (message, key): (Arc<Message>, Option<Arc<str>>),
     ) -> Result<words::Place, ApiError> {
         let (channel, options) = self.channel(name)?;
         // An unnumbered publication would have no place among the numbered ones of a stream.
@@ -84,8 +84,13 @@ impl Api {
                 "`skip_history` is not supported for channels with history, such as `{name}`"
             )));
         }
-        match self.asker.ask(channel, options.options(), Ask::Publish { message }).await? {
-            Reply::Published(position) => Ok(position.into()),
+        if key.is_some() && !options.options().is_stream() {
+            return Err(ApiError::NotAvailable(format!(
+                "`idempotency_key` is not supported for channels without history, such as `{name}`"
+            )));
+        }
+        match self.asker.ask(channel, options.options(), Ask::Publish { message, key }).await? {
+            Reply::Published { position, copies } => Ok(words::Place::new(position, copies)),
             reply => Err(mismatch(&reply)),
         }
     }

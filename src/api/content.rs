@@ -14,6 +14,8 @@ use crate::protocol::message::{DATA_BYTES_MAX, Message};
 
 /// Tags of a publication: they travel with every copy of it.
 const TAGS_MAX: usize = 32;
+/// Bytes of an idempotency key: a UUID with a prefix, several times over.
+const KEY_BYTES_MAX: usize = 255;
 /// Bytes of all tags together.
 const TAG_BYTES_MAX: usize = 4096;
 
@@ -27,11 +29,13 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// The message, if it is within the limits and asks for nothing that isn't done.
-    pub(super) fn into_message(self) -> Result<Arc<Message>, ApiError> {
-        if self.idempotency_key.is_some_and(|key| !key.is_empty()) {
-            let why = "`idempotency_key` is not supported: a repeated call publishes again";
-            return Err(ApiError::NotAvailable(why.to_owned()));
+    /// The message and its idempotency key, if they are within the limits.
+    pub(super) fn into_message(self) -> Result<(Arc<Message>, Option<Arc<str>>), ApiError> {
+        let key = self.idempotency_key.filter(|key| !key.is_empty());
+        if let Some(length) = key.as_ref().map(String::len).filter(|len| *len > KEY_BYTES_MAX) {
+            return Err(ApiError::LimitExceeded(format!(
+                "`idempotency_key` has {length} bytes; at most {KEY_BYTES_MAX} are allowed"
+            )));
         }
         let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
             (Some(text), _) => from_base64(&text)?,
@@ -50,7 +54,8 @@ impl Content {
                 "at most {TAGS_MAX} tags of together {TAG_BYTES_MAX} bytes are allowed"
             )));
         }
-        Ok(Arc::new(Message { data, info: None, tags: self.tags, time_ms: wall_clock_ms() }))
+        let message = Message { data, info: None, tags: self.tags, time_ms: wall_clock_ms() };
+        Ok((Arc::new(message), key.map(Arc::from)))
     }
 }
 

@@ -126,8 +126,8 @@ fn core(channel: &str, ask: &Ask) -> Reply {
     };
     match (channel, ask) {
         ("chat:failing", _) => Reply::Failed(ErrorCode::Internal),
-        ("plain", Ask::Publish { .. }) => Reply::Published(None),
-        (_, Ask::Publish { .. }) => Reply::Published(Some(top)),
+        ("plain", Ask::Publish { .. }) => Reply::Published { position: None, copies: 0 },
+        (_, Ask::Publish { .. }) => Reply::Published { position: Some(top), copies: 2 },
         (_, Ask::Presence) => Reply::Presence(vec![alice]),
         (_, Ask::PresenceStats) => Reply::PresenceStats { clients: 3, users: 2 },
         (_, Ask::History(wanted)) => {
@@ -187,7 +187,7 @@ impl Node {
 
     fn published(&self) -> Arc<Message> {
         match self.asked().pop() {
-            Some((_, Ask::Publish { message })) => message,
+            Some((_, Ask::Publish { message, .. })) => message,
             other => panic!("nothing was published, but {other:?}"),
         }
     }
@@ -198,7 +198,7 @@ async fn publish_answers_with_the_place_in_the_stream() {
     let node = node();
     let call = json!({"channel": "chat:x", "data": {"t": 1}, "tags": {"k": "v"}});
     let reply = node.call("publish", call).await;
-    assert_eq!(reply, json!({"result": {"offset": 8, "epoch": EPOCH_TEXT}}));
+    assert_eq!(reply, json!({"result": {"offset": 8, "epoch": EPOCH_TEXT, "copies": 2}}));
     let message = node.published();
     assert_eq!(message.data, r#"{"t":1}"#);
     assert_eq!((message.info.is_none(), message.tags["k"].as_str()), (true, "v"));
@@ -242,6 +242,11 @@ async fn what_is_not_done_is_refused_and_not_ignored() {
     for (call, code, word) in [
         (json!({"channel": "plain", "data": 1, "idempotency_key": "k"}), 108, "idempotency_key"),
         (json!({"channel": "chat:x", "data": 1, "skip_history": true}), 108, "skip_history"),
+        (
+            json!({"channel": "chat:x", "data": 1, "idempotency_key": "k".repeat(256)}),
+            106,
+            "at most 255",
+        ),
         (json!({"channel": "plain", "data": 1, "delta": true}), 107, "unknown field `delta`"),
         (json!({"channel": "plain"}), 107, "`data` is missing"),
         (json!({"data": 1}), 107, "missing field `channel`"),
@@ -265,7 +270,7 @@ async fn broadcast_answers_for_each_channel() {
     let call = json!({"channels": ["chat:x", "nope:x", "plain"], "data": {}});
     let reply = node.call("broadcast", call).await;
     let responses = &reply["result"]["responses"];
-    assert_eq!(responses[0], json!({"result": {"offset": 8, "epoch": EPOCH_TEXT}}));
+    assert_eq!(responses[0], json!({"result": {"offset": 8, "epoch": EPOCH_TEXT, "copies": 2}}));
     assert_eq!(responses[1]["error"]["code"], 102);
     assert_eq!(responses[2], json!({"result": {}}));
     let many = vec!["plain"; BROADCAST_CHANNELS_MAX + 1];

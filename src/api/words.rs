@@ -93,20 +93,25 @@ pub(super) struct ResultReply<T> {
     pub(super) result: T,
 }
 
-/// Where a publication is in its stream; empty for ephemeral channels.
+/// Where a publication is in its stream, and how safe it is there; empty for ephemeral channels.
 #[derive(Serialize, Default)]
 pub(super) struct Place {
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<String>,
+    /// Nodes that hold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<u8>,
 }
 
-impl From<Option<Position>> for Place {
-    fn from(position: Option<Position>) -> Self {
+impl Place {
+    /// The place of a publication that so many nodes hold; 0 = it isn't kept.
+    pub(super) fn new(position: Option<Position>, copies: u8) -> Self {
         Self {
             offset: position.map(|at| at.offset),
             epoch: position.map(|at| at.epoch.to_string()),
+            copies: (copies > 0).then_some(copies),
         }
     }
 }

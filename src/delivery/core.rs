@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event::{Action, ClaimCounts, CoreStatus, Event, Outlook};
+use super::event::{Action, CoreStatus, Event, Outlook};
 use super::router::{Router, Turn};
+use crate::mutant::{Rule, without};
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
+use crate::ownership::serving::Serving;
 use crate::ownership::validate::check;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::PeerFrame;
@@ -17,6 +19,7 @@ use crate::protocol::time::Millis;
 pub struct Core {
     me: Incarnation,
     slots: u16,
+    copies: u8,
     ownership: Ownership,
     router: Router,
     leaving: bool,
@@ -24,13 +27,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// The cores of a node that has just started, in a cluster of `slots` slots. `seed` is the
-    /// source of all their randomness.
-    pub fn new(me: Incarnation, slots: u16, seed: u64) -> Self {
+    /// The cores of a node that has just started, in a cluster of `slots` slots that keeps `copies`
+    /// copies, 1 to 5. `seed` is the source of all their randomness.
+    pub fn new(me: Incarnation, slots: u16, copies: u8, seed: u64) -> Self {
         Self {
             me,
             slots,
-            ownership: Ownership::new(me, slots, seed),
+            copies,
+            ownership: Ownership::new(me, slots, copies, seed),
             router: Router::new(slots),
             leaving: false,
             drained: false,
@@ -98,7 +102,10 @@ impl Core {
             joining,
             placement: outlook.placement.clone(),
             planned: outlook.planned.clone(),
-            serving: outlook.serving.allowed(),
+            required: match without(Rule::FixedCopies) {
+                true => Serving::Degraded.required(self.copies, outlook.view.len()),
+                false => outlook.serving.required(self.copies, outlook.view.len()),
+            },
         }
     }
 
@@ -154,8 +161,15 @@ impl Core {
                 let (to, lane, frame) = (sending.to, sending.lane, sending.frame);
                 actions.push(Action::Send { to, lane, frame });
             }
-            let Some(frame) = local.pop_front() else { return };
-            self.handle_frame(self.me, frame, now, &mut out, actions);
+            match local.pop_front() {
+                Some(frame) => self.handle_frame(self.me, frame, now, &mut out, actions),
+                None => {
+                    self.ownership.send_gathered(now, &mut out);
+                    if out.sends.is_empty() {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -180,7 +194,7 @@ impl Core {
         let (slots_owned, slots_claiming) = self.ownership.roles();
         let (streams, parked) = self.ownership.sizes();
         let (pending, channels) = self.router.sizes();
-        let (begun, counts) = self.ownership.counts();
+        let copies = self.ownership.copies();
         CoreStatus {
             slots_owned,
             slots_claiming,
@@ -188,12 +202,8 @@ impl Core {
             pending,
             parked,
             channels,
-            claims: ClaimCounts {
-                begun,
-                won: counts.won,
-                rejected: counts.rejected,
-                incomplete: counts.incomplete,
-            },
+            copies,
+            counts: self.ownership.counts(),
         }
     }
 

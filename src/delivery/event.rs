@@ -4,7 +4,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::ownership::owner::Counts;
 use crate::ownership::placement::Placement;
+use crate::ownership::replication::Copies;
 use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
@@ -104,6 +106,8 @@ pub enum Ask {
     Publish {
         /// What.
         message: Arc<Message>,
+        /// Publications of one channel with one key are one publication.
+        key: Option<Arc<str>>,
     },
     /// Answered by [`Reply::History`].
     History(History),
@@ -126,7 +130,12 @@ pub enum Reply {
         publications: Vec<Publication>,
     },
     /// Published; with its position if the channel has a stream.
-    Published(Option<Position>),
+    Published {
+        /// Its place.
+        position: Option<Position>,
+        /// Nodes that hold it; 0 if it isn't kept.
+        copies: u8,
+    },
     /// The part of the stream that was asked for, and where the stream stands.
     History {
         /// In the order asked for.
@@ -243,19 +252,8 @@ pub struct CoreStatus {
     pub parked: u64,
     /// Channels with subscribers here.
     pub channels: u64,
-    /// Claims begun, slots won, slots rejected, since the start.
-    pub claims: ClaimCounts,
-}
-
-/// What became of claims since the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ClaimCounts {
-    /// Claims begun, each of many slots.
-    pub begun: u64,
-    /// Slots won.
-    pub won: u64,
-    /// Slots lost to a higher promise.
-    pub rejected: u64,
-    /// Slots won while a live node was silent.
-    pub incomplete: u64,
+    /// How well owned slots are held by others.
+    pub copies: Copies,
+    /// What happened to slots since the start.
+    pub counts: Counts,
 }

@@ -34,6 +34,7 @@ pub struct Pending {
     channel: Channel,
     options: ChannelOptions,
     message: Arc<Message>,
+    key: Option<Arc<str>>,
     since: Millis,
 }
 
@@ -68,7 +69,7 @@ impl Operations {
         request: RequestId,
         channel: Channel,
         options: ChannelOptions,
-        message: Arc<Message>,
+        (message, key): (Arc<Message>, Option<Arc<str>>),
         now: Millis,
     ) -> Option<u64> {
         let bytes = message.data.len();
@@ -86,7 +87,7 @@ impl Operations {
         self.waiting.insert(slot);
         line.last += 1;
         let number = line.last;
-        let pending = Pending { number, request, channel, options, message, since: now };
+        let pending = Pending { number, request, channel, options, message, key, since: now };
         line.pending.push_back(pending);
         Some(number)
     }
@@ -125,6 +126,7 @@ impl Operations {
             channel: pending.channel.clone(),
             options: pending.options,
             message: pending.message.clone(),
+            key: pending.key.clone(),
         })
         .collect()
     }
@@ -211,7 +213,14 @@ mod tests {
         let request = RequestId { shard: ShardId(0), number: 1 };
         let channel = Channel::parse("c").expect("a name");
         let message = Arc::new(Message::default());
-        operations.try_push(Slot(1), request, channel, ChannelOptions::default(), message, now)
+        operations.try_push(
+            Slot(1),
+            request,
+            channel,
+            ChannelOptions::default(),
+            (message, None),
+            now,
+        )
     }
 
     fn sent(operations: &mut Operations, from: u64) -> Vec<(u64, u64)> {

@@ -116,8 +116,8 @@ impl Router {
             Ask::Unsubscribe { client } => {
                 return self.unsubscribe(slot, channel, client, turn);
             }
-            Ask::Publish { message } => {
-                return self.publish(id, slot, channel, options, message, turn);
+            Ask::Publish { message, key } => {
+                return self.publish(id, slot, channel, options, (message, key), turn);
             }
             Ask::Subscribe { client, info, recover } => {
                 let known = self.interests.get_mut(slot, &channel);
@@ -160,7 +160,7 @@ impl Router {
         slot: Slot,
         channel: Channel,
         options: ChannelOptions,
-        message: Arc<Message>,
+        (message, key): (Arc<Message>, Option<Arc<str>>),
         turn: &mut Turn<'_>,
     ) {
         let owner = turn.ownership.world().placement.owner(slot);
@@ -170,15 +170,20 @@ impl Router {
                 Some(owner) => {
                     let frame = PeerFrame::Fanout { slot, channel, message, forwarded: false };
                     turn.out.send(owner, Lane::Data, frame);
-                    turn.actions.push(Action::Reply { to: id, reply: Reply::Published(None) });
+                    let reply = Reply::Published { position: None, copies: 0 };
+                    turn.actions.push(Action::Reply { to: id, reply });
                 }
                 None => fail(id, ErrorCode::Internal, turn),
             }
             return;
         }
         let waiting = self.operations.owner(slot);
-        match self.operations.try_push(slot, id, channel, options, message, turn.now) {
+        match self.operations.try_push(slot, id, channel, options, (message, key), turn.now) {
             Some(number) => {
+                if without(Rule::OwnerAcknowledges) {
+                    let reply = Reply::Published { position: None, copies: u8::MAX };
+                    turn.actions.push(Action::Reply { to: id, reply });
+                }
                 if let Some(owner) = waiting.or(owner) {
                     self.send_operations(slot, number, owner, turn);
                 }
@@ -328,7 +333,7 @@ impl Router {
         turn: &mut Turn<'_>,
     ) {
         let reply = match outcome {
-            Outcome::Published(position) => Reply::Published(position),
+            Outcome::Published { position, copies } => Reply::Published { position, copies },
             Outcome::Failed(code) => Reply::Failed(code),
             Outcome::Expected(expected) => {
                 if self.operations.rewind(slot, expected, from, turn.now) {

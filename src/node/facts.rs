@@ -220,9 +220,15 @@ impl NodeFacts for Facts {
         }
         // Only until it was ready once: when a node dies all others claim for a moment, and a load
         // balancer that took all of them out would make that moment long.
-        let claiming = self.status.load().slots_claiming;
-        if claiming > 0 && !self.was_ready.load(Ordering::Relaxed) {
-            reasons.push(format!("claims {claiming} slots"));
+        let status = self.status.load();
+        let (claiming, unrepaired) = (status.slots_claiming, status.copies.unrepaired);
+        if !self.was_ready.load(Ordering::Relaxed) {
+            if claiming > 0 {
+                reasons.push(format!("claims {claiming} slots"));
+            }
+            if unrepaired > 0 {
+                reasons.push(format!("has {unrepaired} slots with too few copies"));
+            }
         }
         if !reasons.is_empty() {
             return Err(reasons);

@@ -65,7 +65,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
     let (peers, membership) = mesh.unzip();
 
     let engine = Engine {
-        core: Core::new(id.incarnation, config.slots, rand::random()),
+        core: Core::new(id.incarnation, config.slots, config.copies, rand::random()),
         mailbox,
         peers: peers.clone(),
         peer_events: peer_events_in,
@@ -297,7 +297,8 @@ impl Look {
                 _ = again.tick() => {}
             }
             let snapshot = snapshots.borrow().clone();
-            let repaired = self.status.load().slots_claiming == 0;
+            let status = self.status.load();
+            let repaired = status.slots_claiming == 0 && status.copies.unrepaired == 0;
             if let Some(outlook) = self.lookout.observe(&snapshot, repaired, clock::now()) {
                 self.outlook.store(outlook.clone());
                 if self.core.push(Event::Outlook(outlook)).await.is_err() {

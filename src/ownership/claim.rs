@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
+use super::log::Log;
 use super::out::Out;
 use super::owner::{INCOMPLETE_MS, Ownership};
+use super::pull::Lacking;
 use super::table::{Role, ranges_by_term};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
@@ -16,6 +18,8 @@ use crate::protocol::time::Millis;
 /// A node that has been silent for this long, while asked or while its copies are awaited, is
 /// missing: the claim goes on without it.
 pub const SILENT_MS: u64 = 1_000;
+/// Pause before a node that is silent is asked again.
+const ASK_AGAIN_MS: u64 = 250;
 /// A slot that was not lost again for so long after a pause starts with a short pause the next time.
 const FORGIVEN_MS: u64 = 20_000;
 /// The number of a pull that belongs to no claim.
@@ -24,6 +28,8 @@ pub(super) const NO_CLAIM: u64 = 0;
 const ANNOUNCE_STRAYS_MS: u64 = 1_000;
 /// Slots named in one part of an answer, which keeps parts under some 100 KiB.
 const ANSWER_SLOTS: usize = 2_048;
+/// Streams named in one question for copies, which keeps it under some 3 MB.
+const PULL_NAMES: usize = 10_000;
 /// Channels named in one part of an answer.
 const ANSWER_CHANNELS: usize = 256;
 
@@ -44,6 +50,8 @@ pub(super) struct Claim {
 #[derive(Clone, Debug)]
 struct Asked {
     heard: Millis,
+    /// Questions since then.
+    tries: u64,
     promised: bool,
     pulls: BTreeSet<u64>,
     missing: bool,
@@ -68,7 +76,9 @@ pub(super) struct PromiseAnswer {
 impl Ownership {
     /// Claims all slots that belong here, aren't owned here, and aren't backing off.
     pub(super) fn claim_due_slots(&mut self, now: Millis, out: &mut Out) {
-        if !self.world.serving || self.claims_due.is_none_or(|due| now < due) {
+        if (self.world.required == 0 && !without(Rule::ClaimWhenServing))
+            || self.claims_due.is_none_or(|due| now < due)
+        {
             return;
         }
         let due: BTreeSet<Slot> = self
@@ -88,8 +98,17 @@ impl Ownership {
         }
         self.claims_begun += 1;
         let number = self.claims_begun;
-        let claimed = due.iter().map(|slot| (*slot, self.table.begin_claim(*slot, number).term));
-        let prepare = ranges_by_term(claimed.collect::<Vec<_>>());
+        let mut claimed = Vec::new();
+        for slot in &due {
+            let before = self.table.promised(*slot);
+            let epoch = self.table.begin_claim(*slot, number);
+            claimed.push((*slot, epoch.term));
+            if before != Epoch::NONE && !self.world.lives(before.owner) {
+                // It isn't asked, and may live all the same.
+                self.owe_fence(before.owner, *slot, epoch);
+            }
+        }
+        let prepare = ranges_by_term(claimed);
         let claim = Claim {
             slots: due,
             prepare: prepare.clone(),
@@ -110,7 +129,9 @@ impl Ownership {
     fn ask(&mut self, number: u64, node: Incarnation, now: Millis, out: &mut Out) {
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let pulls = BTreeSet::new();
-        claim.asked.insert(node, Asked { heard: now, promised: false, pulls, missing: false });
+        claim
+            .asked
+            .insert(node, Asked { heard: now, tries: 0, promised: false, pulls, missing: false });
         let slots = claim.prepare.clone();
         out.send(node, Lane::Control, PeerFrame::Prepare { claim: number, slots });
     }
@@ -131,17 +152,20 @@ impl Ownership {
             self.lose(number, slot, higher, now, out);
         }
         self.learn_of(number, &answer.live, now, out);
-        let lacking = self.lacking(from, number, &answer.digests);
-        let lacks: BTreeSet<Slot> = lacking.iter().map(|(slot, _)| *slot).collect();
-        let unknown = answer.digests.into_iter().filter(|(slot, _)| lacks.contains(slot)).collect();
-        let pull = (!lacking.is_empty())
-            .then(|| self.begin_pull(from, number, lacking, now, out))
-            .inspect(|pull| self.pull_strays(*pull, unknown));
+        let digests: BTreeMap<Slot, u64> = answer.digests.iter().copied().collect();
+        let mut pulls = Vec::new();
+        for lacking in in_pulls(self.lacking(from, number, &answer.digests)) {
+            let unknown = lacking.iter().map(|(slot, _)| *slot);
+            let unknown = unknown.filter_map(|slot| Some((slot, *digests.get(&slot)?))).collect();
+            let pull = self.begin_pull(from, number, lacking, now, out);
+            self.pull_strays(pull, unknown);
+            pulls.push(pull);
+        }
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
-        asked.heard = now;
+        (asked.heard, asked.tries) = (now, 0);
         asked.promised |= answer.last;
-        asked.pulls.extend(pull);
+        asked.pulls.extend(pulls);
         if claim.won.is_some() {
             for SlotInterest { slot, channels } in answer.interest {
                 self.adopt_interest(from, slot, channels, now, out);
@@ -223,7 +247,9 @@ impl Ownership {
         out: &mut Out,
     ) {
         if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
-            asked.heard = now;
+            if !without(Rule::TransferIsAnswer) {
+                (asked.heard, asked.tries) = (now, 0);
+            }
             if let Some(pull) = ended {
                 asked.pulls.remove(&pull);
             }
@@ -231,18 +257,25 @@ impl Ownership {
         self.check_claim(number, now, out);
     }
 
-    /// Notes who is silent, and asks silent nodes again once the claim went on without them.
+    /// Notes who is silent, and asks silent nodes again: the question, or the answer, may be lost.
     pub(super) fn check_silent_claims(&mut self, now: Millis, out: &mut Out) {
         let numbers: Vec<u64> = self.claims.keys().copied().collect();
         for number in numbers {
             let Some(claim) = self.claims.get_mut(&number) else { continue };
             let mut again = Vec::new();
             for (node, asked) in &mut claim.asked {
-                if asked.done() || now.since(asked.heard) < SILENT_MS {
+                let silent_ms = now.since(asked.heard);
+                if asked.done() || silent_ms < (asked.tries + 1) * ASK_AGAIN_MS {
+                    continue;
+                }
+                asked.tries += 1;
+                if silent_ms < SILENT_MS {
+                    // Copies may be long on their way.
+                    again.extend((!asked.promised).then_some(*node));
                     continue;
                 }
                 asked.missing = true;
-                asked.heard = now;
+                (asked.heard, asked.tries) = (now, 0);
                 // It is asked anew; what it was asked before is lost.
                 asked.pulls.clear();
                 asked.promised = false;
@@ -275,7 +308,7 @@ impl Ownership {
         match claim.won {
             _ if claim.slots.is_empty() => drop(self.claims.remove(&number)),
             None if ready => self.win(number, complete, now, out),
-            Some(_) if complete => self.finish(number),
+            Some(_) if complete => self.complete(number),
             Some(won) if now.since(won) > INCOMPLETE_MS => drop(self.claims.remove(&number)),
             _ => {}
         }
@@ -297,22 +330,10 @@ impl Ownership {
         self.counts.incomplete += if complete { 0 } else { slots.len() as u64 };
         for slot in &slots {
             self.table.win(*slot, now, incomplete_until);
-            let mut audience = Audience::default();
             let wanted = interest.remove(slot).into_iter().flatten();
             // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
             let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
-            for (gateway, channels) in wanted.collect::<Vec<_>>() {
-                self.bring_up_to_date(gateway, *slot, &channels, now, out);
-                if !without(Rule::InterestInClaims) {
-                    for channel in channels {
-                        adopt(&mut audience, gateway, channel);
-                    }
-                }
-            }
-            if audience != Audience::default() {
-                self.audiences.insert(*slot, audience);
-            }
-            self.adopt_orphans(*slot, now, out);
+            self.begin_ownership(*slot, wanted.collect(), now, out);
         }
         let live = self.world.live.clone();
         self.announce_owned(&live, slots.iter().copied(), out);
@@ -321,8 +342,47 @@ impl Ownership {
         }
     }
 
+    /// Takes up a slot with what is held of it and the interest that gateways told.
+    fn begin_ownership(
+        &mut self,
+        slot: Slot,
+        wanted: Vec<(Incarnation, Vec<ChannelInterest>)>,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        self.note_seen(slot, wanted.iter().flat_map(|(_, channels)| channels));
+        if self.holdings.get(&slot).is_some_and(|holding| !holding.is_empty()) {
+            self.open_log(slot, false, now);
+            self.log_uncommitted(slot, now);
+            self.adopt_loose(slot, now);
+            self.logs.get_mut(&slot).into_iter().for_each(Log::take_over);
+        }
+        let mut audience = Audience::default();
+        for (gateway, channels) in wanted {
+            self.bring_up_to_date(gateway, slot, &channels, now, out);
+            if !without(Rule::InterestInClaims) {
+                for channel in channels {
+                    adopt(&mut audience, gateway, channel);
+                }
+            }
+        }
+        if audience != Audience::default() {
+            self.audiences.insert(slot, audience);
+        }
+    }
+
+    /// What a gateway has delivered was committed.
+    fn note_seen<'a>(&mut self, slot: Slot, channels: impl Iterator<Item = &'a ChannelInterest>) {
+        let Some(holding) = self.holdings.get_mut(&slot) else { return };
+        for ChannelInterest { channel, position, .. } in channels {
+            if let Some(position) = position {
+                holding.commit_seen(channel, *position);
+            }
+        }
+    }
+
     /// Everybody has answered: what isn't known here isn't known anywhere.
-    fn finish(&mut self, number: u64) {
+    fn complete(&mut self, number: u64) {
         let Some(claim) = self.claims.remove(&number) else { return };
         for slot in claim.slots {
             self.table.complete(slot);
@@ -340,6 +400,7 @@ impl Ownership {
         if !self.table.owns(slot) {
             return;
         }
+        self.note_seen(slot, channels.iter());
         self.bring_up_to_date(gateway, slot, &channels, now, out);
         let audience = self.audiences.entry(slot).or_default();
         for channel in channels {
@@ -347,19 +408,38 @@ impl Ownership {
         }
     }
 
-    /// Appends anew what a merge left without a name.
-    pub(super) fn adopt_orphans(&mut self, slot: Slot, now: Millis, out: &mut Out) {
-        let orphans = self.holdings.get_mut(&slot).map(|holding| holding.take_orphans());
-        for (channel, entry) in orphans.into_iter().flatten() {
-            let holding = self.holdings.entry(slot).or_default();
-            let Some(stream) = holding.streams.get(&channel) else { continue };
-            let options = stream.options();
-            if stream.find(entry.operation).is_none() && entry.expires > now {
+    /// Appends anew what found no place on its channel's line.
+    pub(super) fn adopt_loose(&mut self, slot: Slot, now: Millis) {
+        let loose = self.holdings.get_mut(&slot).map(|holding| holding.take_loose(now));
+        for (channel, options, entry) in loose.into_iter().flatten() {
+            let stream = self.holdings.get(&slot).and_then(|holding| holding.stream(&channel));
+            let known = stream.and_then(|stream| stream.find(entry.operation)).is_some();
+            if !known && entry.expires > now {
+                self.counts.adopted += 1;
                 let message = entry.publication.message;
-                self.append(slot, &channel, options, entry.operation, message, now, out);
+                self.append(slot, &channel, options, (entry.operation, None), message, now);
             }
         }
     }
+}
+
+/// Cuts what is lacking so that no question about it is too long.
+fn in_pulls(lacking: Lacking) -> Vec<Lacking> {
+    let mut pulls: Vec<Lacking> = Vec::new();
+    let mut names = 0;
+    for (slot, mut tops) in lacking {
+        // Of more streams than that in one slot the rest is sent whole.
+        tops.truncate(PULL_NAMES);
+        names += tops.len() + 1;
+        match pulls.last_mut().filter(|_| names <= PULL_NAMES) {
+            Some(pull) => pull.push((slot, tops)),
+            None => {
+                names = tops.len() + 1;
+                pulls.push(vec![(slot, tops)]);
+            }
+        }
+    }
+    pulls
 }
 
 /// Adds to an audience what a gateway told in its answer; nobody is told of clients that were there

@@ -1,61 +1,120 @@
-//! What a node holds of one slot, as its owner, as a learner or left over from an earlier
-//! ownership: the streams, and which operations were applied. Used by the slot table.
+//! What a node holds of one slot, as its owner, as a follower or left over from an earlier
+//! ownership: the streams, publications that have no place in them yet, which operations were
+//! applied, and idempotency keys. Used by the slot table.
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::stream::{Entry, Merged, Stream};
-use crate::protocol::channel::Channel;
+use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
-use crate::protocol::message::OperationId;
-use crate::protocol::peer::{SlotCopy, StreamCopy};
+use crate::protocol::message::{Message, OperationId, Publication};
+use crate::protocol::peer::{Change, KeyCopy, LooseCopy, SlotCopy, StreamCopy};
 use crate::protocol::time::Millis;
 
 /// Gateways whose last operation number is remembered, a slot. Above it the numbers of gateways
 /// that left the cluster are forgotten first.
 pub const GATEWAYS_MAX: usize = 1_024;
+/// Idempotency keys remembered, a slot: over it a publication with a new one is refused for now.
+pub const KEYS_MAX: usize = 16_384;
+/// How long an idempotency key is remembered.
+pub const KEY_MS: u64 = 300_000;
 /// Payload bytes that one part of a copy carries, so that copies interleave with other traffic.
 pub const COPY_BYTES: usize = 256 * 1024;
 /// Bytes of one entry in a copy beside its payload, for the count above.
-const ENTRY_BYTES: usize = 96;
+pub(super) const ENTRY_BYTES: usize = 96;
 
-/// See the module.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Holding {
-    /// The slot's streams.
-    pub streams: BTreeMap<Channel, Stream>,
-    applied: BTreeMap<Incarnation, u64>,
-    /// Publications of a lesser line that have no name on the greater one yet. They belong to what
-    /// is held, and travel with it, until an owner has appended them anew.
-    orphans: BTreeMap<(Channel, OperationId), Entry>,
+/// A publication without a place on its channel's line: what it follows isn't here, or its line and
+/// the channel's have parted. It belongs to what is held, and travels with it, until it finds its
+/// place or an owner has appended it anew.
+#[derive(Clone, PartialEq, Debug)]
+struct Loose {
+    options: ChannelOptions,
+    follows: Position,
+    entry: Entry,
 }
 
+impl Loose {
+    /// Whether a line has the publication, under this name or one of a later epoch: of two names the
+    /// later is the one that will be on the line.
+    fn is_known(&self, line: &Stream) -> bool {
+        let name = line.find(self.entry.operation);
+        name.is_some_and(|name| name >= self.entry.publication.position())
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Holding {
+    streams: BTreeMap<Channel, Stream>,
+    applied: BTreeMap<Incarnation, u64>,
+    loose: BTreeMap<Channel, Vec<Loose>>,
+    keys: BTreeMap<(Channel, Arc<str>), (OperationId, Millis)>,
+    /// Of the present content, once it was asked for.
+    digest: Cell<Option<u64>>,
+}
+
+impl PartialEq for Holding {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.streams, &self.applied, &self.loose, &self.keys)
+            == (&other.streams, &other.applied, &other.loose, &other.keys)
+    }
+}
+
+// What is held.
 impl Holding {
+    /// The stream of a channel.
+    pub fn stream(&self, channel: &Channel) -> Option<&Stream> {
+        self.streams.get(channel)
+    }
+
+    /// All streams, in the order of their channels.
+    pub fn streams(&self) -> impl Iterator<Item = (&Channel, &Stream)> {
+        self.streams.iter()
+    }
+
+    /// The operations of all publications that are held.
+    pub fn operations(&self) -> impl Iterator<Item = (&Channel, OperationId)> {
+        let lines = self.streams.iter().flat_map(|(channel, stream)| {
+            stream.entries().map(move |entry| (channel, entry.operation))
+        });
+        let loose = self.loose.iter();
+        lines.chain(loose.flat_map(|(c, all)| all.iter().map(move |l| (c, l.entry.operation))))
+    }
+
+    /// How many publications have no place on a line.
+    pub fn loose(&self) -> usize {
+        self.loose.values().map(Vec::len).sum()
+    }
+
     /// The highest number applied of a gateway's operations; 0 = none.
     pub fn applied(&self, gateway: Incarnation) -> u64 {
         self.applied.get(&gateway).copied().unwrap_or(0)
     }
 
-    /// Notes that an operation was applied.
-    pub fn apply(&mut self, operation: OperationId) {
-        let last = self.applied.entry(operation.gateway).or_insert(0);
-        *last = operation.number.max(*last);
+    /// The operation that an idempotency key stands for.
+    pub fn key(&self, channel: &Channel, key: &Arc<str>, now: Millis) -> Option<OperationId> {
+        let (operation, expires) = self.keys.get(&(channel.clone(), key.clone()))?;
+        (*expires > now).then_some(*operation)
     }
 
-    /// Forgets the numbers of gateways that are not `live`, if there are too many.
-    pub fn forget_gateways(&mut self, live: impl Fn(Incarnation) -> bool) {
-        if self.applied.len() > GATEWAYS_MAX {
-            self.applied.retain(|gateway, _| live(*gateway));
-        }
+    /// Whether there is room for one more idempotency key.
+    pub fn takes_keys(&self) -> bool {
+        self.keys.len() < KEYS_MAX
     }
 
     /// Whether there is nothing worth a copy.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.applied.is_empty() && self.orphans.is_empty()
+        self.streams.is_empty() && self.applied.is_empty() && self.loose.is_empty()
     }
 
     /// Equal for equal content, on every node.
     pub fn digest(&self) -> u64 {
+        if let Some(known) = self.digest.get() {
+            return known;
+        }
         let mut hash = Xxh3::new();
         for (channel, stream) in &self.streams {
             hash.update(channel.as_str().as_bytes());
@@ -65,98 +124,21 @@ impl Holding {
             hash.update(&gateway.0.to_le_bytes());
             hash.update(&number.to_le_bytes());
         }
-        for (channel, operation) in self.orphans.keys() {
+        for (channel, loose) in &self.loose {
             hash.update(channel.as_str().as_bytes());
-            hash.update(&operation.gateway.0.to_le_bytes());
-            hash.update(&operation.number.to_le_bytes());
+            for Loose { entry, .. } in loose {
+                hash.update(&entry.operation.gateway.0.to_le_bytes());
+                hash.update(&entry.operation.number.to_le_bytes());
+            }
         }
-        hash.digest()
+        let digest = hash.digest();
+        self.digest.set(Some(digest));
+        digest
     }
 
     /// Where each stream stands.
     pub fn tops(&self) -> Vec<(Channel, Position)> {
         self.streams.iter().map(|(channel, s)| (channel.clone(), s.position())).collect()
-    }
-
-    /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
-    pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
-        let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
-        let empty = || SlotCopy { slot, applied: vec![], streams: vec![], orphans: vec![] };
-        let mut parts = vec![empty()];
-        let mut bytes = 0;
-        for (channel, stream) in &self.streams {
-            let after = match have.get(channel) {
-                Some(position) if *position == stream.position() => continue,
-                Some(position) if stream.passes(*position) => position.offset,
-                _ => 0,
-            };
-            for copy in split(stream.copy(channel, after, now)) {
-                let size = size_of(&copy);
-                if bytes > 0 && bytes + size > COPY_BYTES {
-                    parts.push(empty());
-                    bytes = 0;
-                }
-                bytes += size;
-                let last = parts.len() - 1;
-                parts[last].streams.push(copy);
-            }
-        }
-        for ((channel, _), entry) in &self.orphans {
-            let copy = entry.copy(now);
-            let size = copy.publication.message.data.len() + ENTRY_BYTES;
-            if bytes > 0 && bytes + size > COPY_BYTES {
-                parts.push(empty());
-                bytes = 0;
-            }
-            bytes += size;
-            let last = parts.len() - 1;
-            parts[last].orphans.push((channel.clone(), copy));
-        }
-        // Behind all publications: whoever knows that a number was applied has what it applied.
-        if let Some(last) = parts.last_mut() {
-            last.applied = self.applied.iter().map(|(g, number)| (*g, *number)).collect();
-        }
-        parts
-    }
-
-    /// Adds what a copy has and this holding lacks. False if a part was missing before it.
-    pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
-        let mut whole = true;
-        for stream in copy.streams {
-            let channel = stream.channel.clone();
-            let operations: Vec<_> = stream.entries.iter().map(|entry| entry.operation).collect();
-            let before = whole;
-            match self.streams.get_mut(&channel) {
-                Some(ours) => match ours.merge(stream, now) {
-                    Merged::Same | Merged::Extended => {}
-                    Merged::Hole => whole = false,
-                    Merged::Forked(lost) => {
-                        let lost = lost.into_iter().map(|e| ((channel.clone(), e.operation), e));
-                        self.orphans.extend(lost);
-                    }
-                },
-                None => match Stream::from_copy(stream, now) {
-                    Some(stream) => drop(self.streams.insert(channel, stream)),
-                    None => whole = false,
-                },
-            }
-            if before == whole {
-                operations.into_iter().for_each(|operation| self.apply(operation));
-            }
-        }
-        for (channel, orphan) in copy.orphans {
-            let operation = orphan.operation;
-            let named = self.streams.get(&channel).and_then(|stream| stream.find(operation));
-            if named.is_none() {
-                self.orphans.insert((channel, operation), Entry::from_copy(orphan, now));
-                self.apply(operation);
-            }
-        }
-        // Behind a hole a number may stand for a publication that isn't here.
-        for (gateway, number) in copy.applied.into_iter().filter(|_| whole) {
-            self.apply(OperationId { gateway, number });
-        }
-        whole
     }
 
     /// The highest epoch that any of these streams has.
@@ -165,35 +147,365 @@ impl Holding {
         streams.map(|stream| stream.position().epoch.epoch).max()
     }
 
-    /// Publications that the owner must append anew after a merge of lines that had parted.
-    pub fn take_orphans(&mut self) -> Vec<(Channel, Entry)> {
-        let orphans = std::mem::take(&mut self.orphans).into_iter();
-        let mut orphans: Vec<_> = orphans.map(|((channel, _), entry)| (channel, entry)).collect();
-        // In the order of their names, so that each sender's keep theirs.
-        orphans.sort_by_key(|(_, entry)| entry.publication.position());
-        orphans
-    }
-
-    /// Drops what has expired; `followed` streams stay.
-    pub fn expire(&mut self, now: Millis, followed: impl Fn(&Channel) -> bool) {
-        self.orphans.retain(|_, orphan| orphan.expires > now);
-        self.streams.retain(|channel, stream| {
-            if followed(channel) {
-                stream.touch(now);
-            }
-            stream.expire(now)
+    /// What isn't known to be committed of the lines.
+    pub fn uncommitted(&self) -> Vec<(Channel, Position)> {
+        let streams = self.streams.iter().flat_map(|(channel, stream)| {
+            let entries = stream.uncommitted().map(|entry| entry.publication.position());
+            entries.map(move |position| (channel.clone(), position))
         });
+        streams.collect()
     }
 
-    /// The stream of a channel, made with `epoch` if there is none.
-    pub fn stream(
+    /// Streams that are empty and have outlived their last publication for so long that no position
+    /// in them can resume.
+    pub fn idle(&self, now: Millis) -> Vec<(Channel, Position)> {
+        let idle = self.streams.iter().filter(|(_, stream)| stream.is_idle(now));
+        idle.map(|(channel, stream)| (channel.clone(), stream.position())).collect()
+    }
+}
+
+// What its owner, and who follows the owner, do to it.
+impl Holding {
+    fn changed(&mut self) {
+        self.digest.set(None);
+    }
+
+    /// Notes that an operation was applied.
+    fn note(&mut self, operation: OperationId) {
+        let last = self.applied.entry(operation.gateway).or_insert(0);
+        *last = operation.number.max(*last);
+    }
+
+    /// Makes an empty stream unless there is one.
+    pub fn begin(
         &mut self,
         channel: &Channel,
-        options: crate::protocol::channel::ChannelOptions,
-        epoch: impl FnOnce() -> StreamEpoch,
+        options: ChannelOptions,
+        epoch: StreamEpoch,
         now: Millis,
-    ) -> &mut Stream {
-        self.streams.entry(channel.clone()).or_insert_with(|| Stream::new(options, epoch(), now))
+    ) {
+        if !self.streams.contains_key(channel) {
+            self.changed();
+            self.streams.insert(channel.clone(), Stream::new(options, epoch, now));
+        }
+    }
+
+    /// Appends a publication under the owner's `epoch`; `index` is that of the change. Returns the
+    /// position that it follows, and its entry.
+    #[expect(clippy::too_many_arguments, reason = "one publication and its place")]
+    pub fn append(
+        &mut self,
+        channel: &Channel,
+        options: ChannelOptions,
+        (epoch, index): (Epoch, u64),
+        operation: OperationId,
+        message: Arc<Message>,
+        key: Option<Arc<str>>,
+        now: Millis,
+    ) -> (Position, Publication) {
+        self.changed();
+        self.note(operation);
+        self.remember(channel, key, operation, now + KEY_MS);
+        let begin = || Stream::new(options, StreamEpoch { epoch, index }, now);
+        let stream = self.streams.entry(channel.clone()).or_insert_with(begin);
+        stream.append(epoch, index, options, operation, message, now)
+    }
+
+    fn remember(
+        &mut self,
+        channel: &Channel,
+        key: Option<Arc<str>>,
+        operation: OperationId,
+        expires: Millis,
+    ) {
+        if let Some(key) = key {
+            self.keys.entry((channel.clone(), key)).or_insert((operation, expires));
+        }
+    }
+
+    /// Notes that a position's publication, and all before it on the line, are committed. Returns
+    /// the publication with what it follows; `None` if the line doesn't have it.
+    pub fn commit(
+        &mut self,
+        channel: &Channel,
+        position: Position,
+    ) -> Option<(Position, Publication)> {
+        let stream = self.streams.get_mut(channel)?;
+        let (follows, entry) = stream.entry(position.offset)?;
+        let publication = entry.publication.clone();
+        if publication.epoch != position.epoch {
+            return None;
+        }
+        stream.commit(position.offset);
+        Some((follows, publication))
+    }
+
+    /// Notes that everything up to a position is committed, if the position is on the line: its
+    /// holder has been shown it.
+    pub fn commit_seen(&mut self, channel: &Channel, position: Position) {
+        if let Some(stream) = self.streams.get_mut(channel).filter(|s| s.passes(position)) {
+            stream.commit(position.offset);
+        }
+    }
+
+    /// Everything on the lines is committed.
+    pub fn commit_all(&mut self) {
+        self.streams.values_mut().for_each(|stream| stream.commit(u64::MAX));
+    }
+
+    /// Applies a change of the slot's owner.
+    pub fn apply(&mut self, change: &Change, now: Millis) {
+        self.changed();
+        match change {
+            Change::Publish { channel, options, follows, entry, key } => {
+                let entry = Entry::from_copy(entry.clone(), now);
+                let Position { epoch, offset } = entry.publication.position();
+                let plain = Position { epoch, offset: offset.saturating_sub(1) };
+                let follows = follows.unwrap_or(plain);
+                if offset == 1 && follows == plain {
+                    self.begin(channel, *options, epoch, now);
+                }
+                self.note(entry.operation);
+                self.remember(channel, key.clone(), entry.operation, now + KEY_MS);
+                let entry = match self.streams.get_mut(channel) {
+                    Some(stream) => {
+                        stream.set_options(*options);
+                        stream.place(follows, entry, now).err()
+                    }
+                    None => Some(entry),
+                };
+                if let Some(entry) = entry {
+                    self.take_in(channel, Loose { options: *options, follows, entry }, now);
+                }
+                self.settle(channel, now);
+            }
+            Change::Begin { channel, options, epoch } => {
+                self.begin(channel, *options, *epoch, now);
+            }
+            Change::Forget { channel, position } => self.forget(channel, *position),
+        }
+    }
+
+    /// Forgets a stream that stands where it stood when that was decided.
+    pub fn forget(&mut self, channel: &Channel, position: Position) {
+        let stands = |stream: &Stream| stream.position() == position && stream.is_empty();
+        if self.streams.get(channel).is_some_and(stands) {
+            self.changed();
+            self.streams.remove(channel);
+        }
+    }
+
+    /// Keeps a publication beside the line, unless it is known.
+    fn take_in(&mut self, channel: &Channel, loose: Loose, now: Millis) {
+        let operation = loose.entry.operation;
+        let known = self.streams.get(channel).is_some_and(|stream| loose.is_known(stream));
+        let beside = self.loose.entry(channel.clone()).or_default();
+        if !known && loose.entry.expires > now {
+            // In the order of their names, so that each sender's keep theirs.
+            let name = (loose.entry.publication.position(), operation);
+            let of = |l: &Loose| (l.entry.publication.position(), l.entry.operation);
+            if let Err(at) = beside.binary_search_by_key(&name, of) {
+                beside.insert(at, loose);
+            }
+        }
+    }
+
+    /// Gives publications beside the line their places on it, as far as what they follow is here.
+    fn settle(&mut self, channel: &Channel, now: Millis) {
+        let Some(beside) = self.loose.get_mut(channel) else { return };
+        if let Some(stream) = self.streams.get_mut(channel) {
+            // Of two that follow the same, the one of the higher epoch belongs to the line.
+            while let Some(at) = beside.iter().rposition(|l| l.follows == stream.position()) {
+                let Loose { follows, entry, .. } = beside.remove(at);
+                // Its place was just looked up.
+                let _placed = stream.place(follows, entry, now);
+            }
+            beside.retain(|loose| !loose.is_known(stream));
+        }
+        if beside.is_empty() {
+            self.loose.remove(channel);
+        }
+    }
+
+    /// Takes what found no place, for the owner to append anew: channel, configuration, publication.
+    pub fn take_loose(&mut self, now: Millis) -> Vec<(Channel, ChannelOptions, Entry)> {
+        for channel in self.loose.keys().cloned().collect::<Vec<_>>() {
+            self.settle(&channel, now);
+        }
+        if !self.loose.is_empty() {
+            self.changed();
+        }
+        let loose = std::mem::take(&mut self.loose).into_iter();
+        let loose = loose.flat_map(|(channel, loose)| {
+            loose.into_iter().map(move |l| (channel.clone(), l.options, l.entry))
+        });
+        loose.collect()
+    }
+
+    /// Drops what is beside the lines and on them, too, under whatever name: the lines are as their
+    /// owner has them.
+    pub fn drop_known(&mut self) {
+        let before = self.loose();
+        let streams = &self.streams;
+        self.loose.retain(|channel, beside| {
+            let line = streams.get(channel);
+            let known = |l: &Loose| line.is_some_and(|s| s.find(l.entry.operation).is_some());
+            beside.retain(|loose| !known(loose));
+            !beside.is_empty()
+        });
+        if self.loose() != before {
+            self.changed();
+        }
+    }
+
+    /// Keeps a stream while somebody follows it.
+    pub fn touch(&mut self, channel: &Channel, now: Millis) {
+        if let Some(stream) = self.streams.get_mut(channel) {
+            stream.touch(now);
+        }
+    }
+
+    /// Drops what has expired; streams stay, see [`Holding::idle`].
+    pub fn expire(&mut self, now: Millis) {
+        self.streams.values_mut().for_each(|stream| stream.expire(now));
+        self.keys.retain(|_, (_, expires)| *expires > now);
+        let before = self.loose();
+        self.loose.retain(|_, loose| {
+            loose.retain(|l| l.entry.expires > now);
+            !loose.is_empty()
+        });
+        if self.loose() != before {
+            self.changed();
+        }
+    }
+
+    /// Forgets the numbers of gateways that are not `live`, if there are too many.
+    pub fn forget_gateways(&mut self, live: impl Fn(Incarnation) -> bool) {
+        if self.applied.len() > GATEWAYS_MAX {
+            self.changed();
+            self.applied.retain(|gateway, _| live(*gateway));
+        }
+    }
+}
+
+// Copies.
+impl Holding {
+    /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
+    pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
+        let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
+        let mut parts = Parts::new(slot);
+        for (channel, stream) in &self.streams {
+            let after = match have.get(channel) {
+                // Only what is committed may be news.
+                Some(position) if *position == stream.position() => {
+                    let copy = stream.mark(channel, now);
+                    parts.room(size_of(&copy)).streams.push(copy);
+                    continue;
+                }
+                Some(position) if stream.passes(*position) => position.offset,
+                _ => 0,
+            };
+            for copy in split(stream.copy(channel, after, now)) {
+                let size = size_of(&copy);
+                parts.room(size).streams.push(copy);
+            }
+        }
+        for (channel, loose) in &self.loose {
+            for Loose { options, follows, entry } in loose {
+                let (options, follows, entry) = (*options, *follows, entry.copy(now));
+                let size = entry.publication.message.data.len() + ENTRY_BYTES;
+                let copy = LooseCopy { options, follows, entry };
+                parts.room(size).loose.push((channel.clone(), copy));
+            }
+        }
+        for ((channel, key), (operation, expires)) in &self.keys {
+            let (channel, key, operation) = (channel.clone(), key.clone(), *operation);
+            let copy = KeyCopy { channel, key, operation, ttl_ms: expires.since(now) };
+            parts.room(copy.key.len() + ENTRY_BYTES).keys.push(copy);
+        }
+        // Behind all publications: whoever knows that a number was applied has what it applied.
+        parts.room(0).applied = self.applied.iter().map(|(g, number)| (*g, *number)).collect();
+        parts.done
+    }
+
+    /// Adds what a copy has and this holding lacks. False if a part was missing before it.
+    pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
+        self.changed();
+        let mut whole = true;
+        for stream in copy.streams {
+            let operations: Vec<_> = stream.entries.iter().map(|entry| entry.operation).collect();
+            let merged = self.merge_stream(stream, now);
+            whole &= merged;
+            if merged {
+                operations.into_iter().for_each(|operation| self.note(operation));
+            }
+        }
+        for (channel, LooseCopy { options, follows, entry }) in copy.loose {
+            let entry = Entry::from_copy(entry, now);
+            self.note(entry.operation);
+            self.take_in(&channel, Loose { options, follows, entry }, now);
+            self.settle(&channel, now);
+        }
+        for KeyCopy { channel, key, operation, ttl_ms } in copy.keys {
+            self.remember(&channel, Some(key), operation, now + ttl_ms);
+        }
+        // Behind a hole a number may stand for a publication that isn't here.
+        for (gateway, number) in copy.applied.into_iter().filter(|_| whole) {
+            self.note(OperationId { gateway, number });
+        }
+        whole
+    }
+
+    fn merge_stream(&mut self, copy: StreamCopy, now: Millis) -> bool {
+        let (channel, options) = (copy.channel.clone(), copy.options);
+        let Some(ours) = self.streams.get_mut(&channel) else {
+            let idle = copy.entries.is_empty() && copy.idle_ms >= 2 * options.history_ttl_ms;
+            let made = Stream::from_copy(copy, now);
+            let whole = made.is_some();
+            // What nobody can resume in isn't brought back.
+            if let Some(stream) = made.filter(|_| !idle) {
+                self.streams.insert(channel.clone(), stream);
+            }
+            self.settle(&channel, now);
+            return whole;
+        };
+        let merged = ours.merge(copy, now);
+        let whole = merged != Merged::Hole;
+        if let Merged::Forked(lost) = merged {
+            for (follows, entry) in lost {
+                self.take_in(&channel, Loose { options, follows, entry }, now);
+            }
+        }
+        self.settle(&channel, now);
+        whole
+    }
+}
+
+/// Parts of a copy while they are filled.
+struct Parts {
+    slot: Slot,
+    done: Vec<SlotCopy>,
+    bytes: usize,
+}
+
+impl Parts {
+    fn new(slot: Slot) -> Self {
+        Self { slot, done: vec![Self::empty(slot)], bytes: 0 }
+    }
+
+    fn empty(slot: Slot) -> SlotCopy {
+        SlotCopy { slot, applied: vec![], streams: vec![], loose: vec![], keys: vec![] }
+    }
+
+    /// The part that has room for so many bytes more.
+    fn room(&mut self, bytes: usize) -> &mut SlotCopy {
+        if self.bytes > 0 && self.bytes + bytes > COPY_BYTES {
+            self.done.push(Self::empty(self.slot));
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        let last = self.done.len() - 1;
+        &mut self.done[last]
     }
 }
 
@@ -234,13 +546,9 @@ fn split(mut copy: StreamCopy) -> Vec<StreamCopy> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
 
     use super::*;
-    use crate::protocol::channel::ChannelOptions;
-    use crate::protocol::message::Message;
 
     const NOW: Millis = Millis(5);
     const OPTIONS: ChannelOptions = ChannelOptions {
@@ -256,11 +564,9 @@ mod tests {
         for number in 1..=publications {
             let epoch = Epoch { term: 1 + number / 700, owner: Incarnation(1) };
             let operation = OperationId { gateway: Incarnation(2), number };
-            let begin = || StreamEpoch { epoch, index: 0 };
             let message = Message { data: Bytes::from(vec![b'x'; bytes]), ..Message::default() };
-            let stream = holding.stream(&channel, OPTIONS, begin, NOW);
-            stream.append(epoch, number, OPTIONS, operation, Arc::new(message), NOW);
-            holding.apply(operation);
+            let (at, message) = ((epoch, number), Arc::new(message));
+            holding.append(&channel, OPTIONS, at, operation, message, None, NOW);
         }
         holding
     }
@@ -289,6 +595,7 @@ mod tests {
             assert!(theirs.merge(part, NOW));
         }
         assert_eq!(theirs, ours);
-        assert!(ours.copies(Slot(1), &theirs.tops(), NOW)[0].streams.is_empty());
+        let parts = ours.copies(Slot(1), &theirs.tops(), NOW);
+        assert!(parts.iter().flat_map(|p| &p.streams).all(|stream| stream.entries.is_empty()));
     }
 }

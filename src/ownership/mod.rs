@@ -4,13 +4,17 @@
 
 pub mod audience;
 pub mod claim;
+mod following;
 pub mod holding;
 pub mod learner;
+mod lease;
+mod log;
 pub mod out;
 pub mod owner;
 pub mod parked;
 pub mod placement;
 pub mod pull;
+pub mod replication;
 mod requests;
 pub mod serving;
 pub mod stray;
@@ -18,3 +22,5 @@ pub mod stream;
 pub mod table;
 pub mod validate;
 pub mod view;
+
+pub use log::UNCOMMITTED_MAX;

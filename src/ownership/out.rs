@@ -52,8 +52,9 @@ pub struct World {
     pub placement: Arc<super::placement::Placement>,
     /// Where they will belong with all of `joining` in the view.
     pub planned: Arc<super::placement::Placement>,
-    /// Whether this node may claim and acknowledge.
-    pub serving: bool,
+    /// How many nodes must hold what this node acknowledges, itself included; 0 = it may neither
+    /// acknowledge nor claim.
+    pub required: usize,
 }
 
 impl World {

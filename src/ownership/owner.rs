@@ -6,17 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::audience::{Audience, Change};
+use super::audience::{self, Audience};
 use super::claim::Claim;
+use super::following::{Following, Owed, Wanted};
 use super::holding::Holding;
-use super::learner::{Learner, Learning};
+use super::learner::Learning;
+use super::lease::Leases;
+use super::log::Log;
 use super::out::{Out, World};
 use super::parked::Parked;
 use super::pull::{Pull, Pulling};
+use super::replication::Due;
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
-use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::peer::{Lane, Outcome, PeerFrame};
+use crate::protocol::channel::Channel;
+use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::peer::{Change, Lane, Outcome, PeerFrame};
 use crate::protocol::time::Millis;
 
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
@@ -40,6 +45,8 @@ pub(super) struct Backoff {
 #[derive(Debug)]
 pub struct Ownership {
     pub(super) me: Incarnation,
+    /// As many nodes are to hold everything, this one included.
+    pub(super) copies: u8,
     pub(super) table: SlotTable,
     pub(super) holdings: BTreeMap<Slot, Holding>,
     pub(super) audiences: BTreeMap<Slot, Audience>,
@@ -53,8 +60,15 @@ pub struct Ownership {
     pub(super) pulls_begun: u64,
     pub(super) backoffs: BTreeMap<Slot, Backoff>,
     pub(super) parked: Parked,
-    pub(super) learners: BTreeMap<Incarnation, Learner>,
     pub(super) learning: Learning,
+    pub(super) logs: BTreeMap<Slot, Log>,
+    pub(super) due: Due,
+    /// Answers to those who waited for a slot that is owned no more.
+    pub(super) bounced: Vec<(Incarnation, PeerFrame)>,
+    pub(super) following: BTreeMap<Slot, Following>,
+    pub(super) wanted: BTreeMap<Slot, Wanted>,
+    pub(super) owed: Owed,
+    pub(super) leases: Leases,
     pub(super) departed: BTreeMap<Incarnation, Millis>,
     pub(super) world: World,
     pub(super) random: StdRng,
@@ -70,15 +84,33 @@ pub struct Ownership {
     expire_from: Slot,
 }
 
-/// What became of claims.
+/// What happened to slots since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
+    /// Claims begun, each of many slots.
+    pub begun: u64,
     /// Slots won.
     pub won: u64,
     /// Slots lost to a higher promise.
     pub rejected: u64,
     /// Slots won while a live node was silent.
     pub incomplete: u64,
+    /// Changes that weren't committed when their slot was lost.
+    pub fenced: u64,
+    /// Changes committed.
+    pub committed: u64,
+    /// Whole copies that this node has pulled.
+    pub copied: u64,
+    /// Nodes that stood in for a silent one.
+    pub spares: u64,
+    /// Frames that waited for a slot and were handled here then.
+    pub replayed: u64,
+    /// Operations that came again, and were known.
+    pub repeated: u64,
+    /// Questions that waited for a commit.
+    pub deferred: u64,
+    /// Publications that were held beside a stream, and appended anew.
+    pub adopted: u64,
 }
 
 /// Whether a request can be served here.
@@ -92,10 +124,12 @@ pub(super) enum Gate {
 }
 
 impl Ownership {
-    /// The ownership of a node that has just started. `seed` is the source of its jitter.
-    pub fn new(me: Incarnation, slots: u16, seed: u64) -> Self {
+    /// The ownership of a node that has just started. `copies` is the configured number, 1 to 5;
+    /// `seed` is the source of its jitter.
+    pub fn new(me: Incarnation, slots: u16, copies: u8, seed: u64) -> Self {
         Self {
             me,
+            copies: copies.max(1),
             table: SlotTable::new(me, slots),
             holdings: BTreeMap::new(),
             audiences: BTreeMap::new(),
@@ -108,8 +142,14 @@ impl Ownership {
             pulls_begun: 0,
             backoffs: BTreeMap::new(),
             parked: Parked::default(),
-            learners: BTreeMap::new(),
             learning: Learning::default(),
+            logs: BTreeMap::new(),
+            due: Due::default(),
+            bounced: Vec::new(),
+            following: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            owed: Owed::default(),
+            leases: Leases::default(),
             departed: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
@@ -124,7 +164,8 @@ impl Ownership {
         }
     }
 
-    /// Takes a new world: forgets who died, claims what belongs here now, teaches who joins.
+    /// Takes a new world: forgets who died, claims what belongs here now, gives copies to who is to
+    /// have them.
     pub fn set_world(&mut self, world: World, now: Millis, out: &mut Out) {
         let gone = self.world.live.iter().filter(|node| !world.lives(**node));
         for node in gone.copied().collect::<Vec<_>>() {
@@ -145,7 +186,12 @@ impl Ownership {
         // Who has them now may not be who had them then.
         self.kept.clear();
         self.claim_due_slots(now, out);
-        self.plan_learners(now, out);
+        self.plan_all_followers(now);
+        if without(Rule::KeepStrays) {
+            let (placement, copies) = (&self.world.placement, usize::from(self.copies));
+            let mine = |slot: &Slot| placement.preference(*slot).take(copies).any(|n| n == self.me);
+            self.holdings.retain(|slot, _| mine(slot));
+        }
         self.check_caught_up(out);
         for slot in self.parked.slots() {
             if !matches!(self.table.role(slot), Role::Claiming(_)) {
@@ -160,12 +206,24 @@ impl Ownership {
         self.expire_pulls(now);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
-        self.check_learners(now, out);
+        self.check_copies(now, out);
+        self.pull_wanted(now, out);
+        self.check_leases(now);
         self.check_founding(now, out);
         self.announce_strays(now, out);
         self.show_strays(now, out);
         self.expire_some(now);
         self.sweep_audiences(now, out);
+    }
+
+    /// Ends the handling of what happened at one time: sends what has gathered meanwhile.
+    pub fn send_gathered(&mut self, now: Millis, out: &mut Out) {
+        self.send_tails(now, out);
+        self.ask_for_leases(now, out);
+        self.pay(out);
+        for (to, frame) in std::mem::take(&mut self.bounced) {
+            out.send(to, Lane::Data, frame);
+        }
     }
 
     /// Takes a frame for an owner, claimant or holder. Gives back a frame that isn't.
@@ -198,10 +256,17 @@ impl Ownership {
             PeerFrame::PulledAck { pull, number } => {
                 self.handle_pulled_ack(from, (pull, number), now, out);
             }
-            PeerFrame::Copy { number, restart, copies } => {
-                self.handle_copy(from, (number, restart), copies, now, out);
+            PeerFrame::Replicate { tails } => self.handle_replicate(from, tails, now),
+            PeerFrame::Replicated { slots } => self.handle_replicated(from, slots, now, out),
+            PeerFrame::Fenced { slots } => self.handle_fenced(&slots, now, out),
+            PeerFrame::Follow { slots } => self.handle_follow(from, &slots, now, out),
+            PeerFrame::Followed { slots } => self.handle_followed(from, &slots, now, out),
+            PeerFrame::Confirm { number, slots } => {
+                self.handle_confirm(from, (number, slots), now, out);
             }
-            PeerFrame::CopyAck { number } => self.handle_copy_ack(from, number, now, out),
+            PeerFrame::Confirmed { number, slots } => {
+                self.handle_confirmed(number, slots, now, out);
+            }
             PeerFrame::Kept { slots } => self.handle_kept(slots),
             PeerFrame::Covered => self.handle_covered(from, out),
             other => return Some(other),
@@ -243,13 +308,13 @@ impl Ownership {
 
     /// Streams held, and frames parked.
     pub fn sizes(&self) -> (u64, u64) {
-        let streams = self.holdings.values().map(|holding| holding.streams.len() as u64);
+        let streams = self.holdings.values().map(|holding| holding.streams().count() as u64);
         (streams.sum(), self.parked.len() as u64)
     }
 
-    /// Claims begun, and what became of them.
-    pub fn counts(&self) -> (u64, Counts) {
-        (self.claims_begun, self.counts)
+    /// What happened to slots since the start.
+    pub fn counts(&self) -> Counts {
+        Counts { begun: self.claims_begun, ..self.counts }
     }
 
     /// Slots may have come home without an owner: they are looked through at the next tick.
@@ -265,21 +330,30 @@ impl Ownership {
         }
         let home = self.world.placement.owner(slot);
         match self.table.role(slot) {
-            Role::Owner { .. } if self.world.serving => Gate::Serve,
+            Role::Owner { .. } if self.world.required > 0 => Gate::Serve,
             Role::Owner { .. } | Role::Claiming(_) => Gate::Park,
             Role::Idle if home == Some(self.me) && self.table.contains(slot) => Gate::Park,
             Role::Idle => Gate::Elsewhere(home),
         }
     }
 
-    /// Promises a slot to another node, and ends this node's role in it.
+    /// Promises a slot to another node, and ends this node's role in it. Gives back the higher
+    /// promise for which it can't.
     pub(super) fn promise_to(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Option<Epoch> {
+        let before = self.table.promised(slot);
         match self.table.promise(slot, epoch) {
             super::table::Promised::Refused(higher) => Some(higher),
             super::table::Promised::Given { was } => {
-                if epoch.owner == self.me {
+                if epoch.owner == self.me || epoch == before {
                     return None;
                 }
+                if before != Epoch::NONE {
+                    // It may not be asked itself: from now on it can't show what it has as current.
+                    self.owe_fence(before.owner, slot, epoch);
+                }
+                self.close_log(slot, epoch.owner);
+                self.end_lease(slot);
+                self.wanted.remove(&slot);
                 self.audiences.remove(&slot);
                 self.look_for_claims(now);
                 match was {
@@ -347,13 +421,14 @@ impl Ownership {
             if self.departed.contains_key(&waiting.from) {
                 continue;
             }
+            self.counts.replayed += 1;
             self.handle_request(waiting.from, waiting.frame, now, out);
         }
     }
 
     /// Tells gateways who came or left.
-    pub(super) fn announce(&self, slot: Slot, change: Change, here: bool, out: &mut Out) {
-        let Change { channel, gateways, info } = change;
+    pub(super) fn announce(&self, slot: Slot, change: audience::Change, here: bool, out: &mut Out) {
+        let audience::Change { channel, gateways, info } = change;
         out.send_all(&gateways, Lane::Data, PeerFrame::Presence { slot, channel, info, here });
     }
 
@@ -384,9 +459,12 @@ impl Ownership {
     }
 
     fn expire_some(&mut self, now: Millis) {
+        let range = self.holdings.range(self.expire_from..).take(EXPIRED_PER_TICK);
+        let followed: BTreeSet<Slot> =
+            range.map(|(slot, _)| *slot).filter(|slot| self.follows(*slot)).collect();
         let world = &self.world;
         let mut next = Slot(0);
-        let mut empty = Vec::new();
+        let (mut empty, mut idle) = (Vec::new(), Vec::new());
         let holdings = self.holdings.range_mut(self.expire_from..);
         for (seen, (slot, holding)) in holdings.enumerate() {
             if seen == EXPIRED_PER_TICK {
@@ -394,15 +472,43 @@ impl Ownership {
                 break;
             }
             let audience = self.audiences.get(slot);
-            holding.expire(now, |channel| audience.is_some_and(|a| a.wants(channel)));
+            // What an owner still has is followed, as far as its followers can know; and who claims
+            // decides nothing before it owns.
+            let role = self.table.role(*slot);
+            let kept = followed.contains(slot) || matches!(role, Role::Claiming(_));
+            holding.expire(now);
             holding.forget_gateways(|gateway| world.lives(gateway));
+            for (channel, position) in holding.idle(now) {
+                match kept || audience.is_some_and(|a| a.wants(&channel)) {
+                    true => holding.touch(&channel, now),
+                    false => idle.push((*slot, channel, position)),
+                }
+            }
             if holding.is_empty() {
                 empty.push(*slot);
             }
         }
         self.expire_from = next;
-        for slot in empty {
+        for (slot, channel, position) in idle {
+            self.forget_stream(slot, channel, position, now);
+        }
+        for slot in empty.into_iter().filter(|slot| !self.table.owns(*slot)) {
             self.holdings.remove(&slot);
+        }
+    }
+
+    /// Forgets a stream in which nobody can resume. Its owner decides that; its followers are told.
+    fn forget_stream(&mut self, slot: Slot, channel: Channel, position: Position, now: Millis) {
+        if self.table.owns(slot) {
+            if !self.takes_changes(slot) || self.world.required == 0 {
+                return;
+            }
+            let Some((_, index)) = self.table.next_index(slot) else { return };
+            let holding = self.holdings.entry(slot).or_default();
+            holding.forget(&channel, position);
+            self.log_change(slot, index, Change::Forget { channel, position }, None, now);
+        } else if let Some(holding) = self.holdings.get_mut(&slot) {
+            holding.forget(&channel, position);
         }
     }
 }

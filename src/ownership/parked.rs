@@ -58,6 +58,11 @@ impl Parked {
         taken
     }
 
+    /// Whether something waits for a slot.
+    pub fn waits(&self, slot: Slot) -> bool {
+        self.slots.contains_key(&slot)
+    }
+
     /// Slots for which something waits.
     pub fn slots(&self) -> Vec<Slot> {
         self.slots.keys().copied().collect()

@@ -166,23 +166,29 @@ impl Ownership {
             }
             let channels: Vec<Channel> = copy.streams.iter().map(|s| s.channel.clone()).collect();
             let holding = self.holdings.entry(slot).or_default();
-            if !holding.merge(copy, now) {
+            let before = holding.digest();
+            let whole = holding.merge(copy, now);
+            let changed = holding.digest() != before;
+            if !whole {
                 // What this part continues isn't here: the pull is begun anew from what is.
                 self.pulling.remove(&pull);
                 return;
             }
+            let holding = self.holdings.entry(slot).or_default();
             // An owner appends under an epoch above all that are in its streams, or claims again.
             if let Some(higher) = holding.epoch_of(&channels)
                 && higher > self.table.promised(slot)
             {
                 self.promise_to(slot, higher, now);
             }
-            if self.table.owns(slot) {
-                self.adopt_orphans(slot, now, out);
+            if changed && self.table.owns(slot) {
+                self.outdate_followers(slot, now);
+                self.adopt_loose(slot, now);
             }
         }
         if last && let Some(ended) = self.pulling.remove(&pull) {
             self.take_in(from, ended.strays);
+            self.note_followed(from, pull, now, out);
         }
         out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
         if claim != NO_CLAIM {

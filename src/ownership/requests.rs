@@ -1,17 +1,41 @@
 //! What an owner does for gateways: operations, questions, interest.
+use std::sync::Arc;
+
 use super::audience::{Audience, Gateways, tops_digest};
+use super::log::{Log, Waiting};
 use super::out::Out;
 use super::owner::{Gate, Ownership};
 use super::stream::Resume;
 use super::table::Role;
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
-use crate::protocol::message::{ClientInfo, History, OperationId, Publication, Recover};
+use crate::protocol::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
 use crate::protocol::peer::{
-    Answer, ChannelInterest, Lane, Operation, Outcome, PeerFrame, Query, SlotInterest,
+    Answer, Change, ChannelInterest, EntryCopy, Lane, Operation, Outcome, PeerFrame, Query,
+    SlotInterest,
 };
 use crate::protocol::time::Millis;
+
+/// Questions that may wait for one change to be committed; over it they are refused for now.
+const DEFERRED_MAX: usize = 1_024;
+
+/// What is known of an operation that was applied before.
+enum Repeated {
+    /// This is to be said of it.
+    Held(Outcome),
+    /// Its sender is told once it is committed.
+    Waits,
+    /// It isn't held: it is applied now.
+    Unknown,
+}
+
+/// An answer, or the position that must be committed before there is one.
+enum Answered {
+    Now(Answer),
+    When(Position),
+}
 
 impl Ownership {
     /// Serves a gateway's frame, parks it, or says who owns the slot.
@@ -33,6 +57,11 @@ impl Ownership {
             _ => return,
         };
         match self.gate(slot, epoch, now) {
+            Gate::Serve
+                if matches!(frame, PeerFrame::Ask { .. }) && !self.is_current(slot, now) =>
+            {
+                self.park(slot, from, frame, now, out);
+            }
             Gate::Serve => self.serve(from, frame, now, out),
             Gate::Park => self.park(slot, from, frame, now, out),
             Gate::Elsewhere(owner) => match frame {
@@ -55,9 +84,7 @@ impl Ownership {
                 let frame = PeerFrame::Ephemeral { slot, channel, message };
                 out.send_all(&gateways, Lane::Data, frame);
             }
-            PeerFrame::Ask { number, slot, channel, options, query, .. } => {
-                self.answer(from, number, slot, &channel, options, query, now, out);
-            }
+            ask @ PeerFrame::Ask { .. } => self.answer(from, ask, now, out),
             PeerFrame::Unsubscribe { slot, channel, client, detach } => {
                 let audience = self.audiences.get_mut(&slot);
                 let left = audience.and_then(|a| a.unsubscribe(from, &channel, client, detach));
@@ -70,105 +97,174 @@ impl Ownership {
         }
     }
 
-    fn gateways(&self, slot: Slot, channel: &Channel) -> Gateways {
+    pub(super) fn gateways(&self, slot: Slot, channel: &Channel) -> Gateways {
         let audience = self.audiences.get(&slot);
         audience.map(|a| a.gateways(channel).iter().copied().collect()).unwrap_or_default()
     }
 
     fn apply(&mut self, from: Incarnation, operation: Operation, now: Millis, out: &mut Out) {
-        let Operation { slot, lowest, number, channel, options, message, .. } = operation;
+        let Operation { slot, lowest, number, channel, options, message, key, .. } = operation;
         let id = OperationId { gateway: from, number };
         let holding = self.holdings.entry(slot).or_default();
         let expected = lowest.max(holding.applied(from) + 1);
-        if number != expected {
-            let outcome = if number < expected {
-                let stream = holding.streams.get(&channel);
-                Outcome::Published(stream.and_then(|stream| stream.find(id)))
-            } else {
-                Outcome::Expected(expected)
-            };
-            return out.send(from, Lane::Data, PeerFrame::Result { slot, number, outcome });
-        }
-        let outcome = match self.append(slot, &channel, options, id, message, now, out) {
-            Some(position) => Outcome::Published(Some(position)),
-            None => Outcome::Failed(ErrorCode::Internal),
+        let mut result = |outcome| {
+            out.send(from, Lane::Data, PeerFrame::Result { slot, number, outcome });
         };
-        out.send(from, Lane::Data, PeerFrame::Result { slot, number, outcome });
+        if number > expected {
+            return result(Outcome::Expected(expected));
+        }
+        let keyed = key.as_ref().and_then(|key| holding.key(&channel, key, now));
+        let full = key.is_some() && keyed.is_none() && !holding.takes_keys();
+        if full || !self.takes_changes(slot) {
+            return result(Outcome::Failed(ErrorCode::TooManyRequests));
+        }
+        let first = if number < expected { Some(id) } else { keyed };
+        if let Some(first) = first {
+            let repeated = self.repeated(slot, &channel, first, (from, number), now);
+            self.counts.repeated += u64::from(!matches!(repeated, Repeated::Unknown));
+            match repeated {
+                Repeated::Held(outcome) => return result(outcome),
+                Repeated::Waits => return,
+                Repeated::Unknown => {}
+            }
+        }
+        if let Some(position) = self.append(slot, &channel, options, (id, key), message, now)
+            && let Some(waiting) = self.waiting_for(slot, position)
+        {
+            waiting.results.push((from, number));
+        }
     }
 
-    /// Appends a publication to a stream of a slot that this node owns, and delivers it.
-    #[expect(clippy::too_many_arguments, reason = "one publication and its place")]
+    /// What is known here of an operation that was applied before. Only what enough nodes hold is
+    /// answered for.
+    fn repeated(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        first: OperationId,
+        waiter: (Incarnation, u64),
+        now: Millis,
+    ) -> Repeated {
+        let copies = self.logs.get(&slot).map_or(1, Log::committed_copies).min(255);
+        let (safe, copies) = (copies >= self.world.required, copies as u8);
+        let stream = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
+        let position = stream.and_then(|stream| stream.find(first));
+        let committed = stream.map_or(0, |stream| stream.committed().offset);
+        match position {
+            _ if without(Rule::DedupOfHeld) => {
+                Repeated::Held(Outcome::Published { position, copies })
+            }
+            Some(position) if position.offset <= committed && safe => {
+                Repeated::Held(Outcome::Published { position: Some(position), copies })
+            }
+            Some(position) => {
+                // It isn't committed, or was and has lost holders since: it is held anew first.
+                self.log_again(slot, channel, position, now);
+                match self.waiting_for(slot, position) {
+                    Some(waiting) => {
+                        waiting.results.push(waiter);
+                        Repeated::Waits
+                    }
+                    None => Repeated::Held(Outcome::NotOwner(None)),
+                }
+            }
+            // It was committed, and dropped since by the stream's bounds.
+            None if stream.is_some_and(|stream| stream.has_dropped()) => {
+                Repeated::Held(Outcome::Published { position, copies })
+            }
+            None => Repeated::Unknown,
+        }
+    }
+
+    fn waiting_for(&mut self, slot: Slot, position: Position) -> Option<&mut Waiting> {
+        self.logs.get_mut(&slot)?.waiting_for(position)
+    }
+
+    /// Appends a publication to a stream of a slot that this node owns; it is delivered when it is
+    /// committed.
     pub(super) fn append(
         &mut self,
         slot: Slot,
         channel: &Channel,
         options: ChannelOptions,
-        id: OperationId,
-        message: std::sync::Arc<crate::protocol::message::Message>,
+        (id, key): (OperationId, Option<Arc<str>>),
+        message: Arc<Message>,
         now: Millis,
-        out: &mut Out,
     ) -> Option<Position> {
         let (epoch, index) = self.table.next_index(slot)?;
         let holding = self.holdings.entry(slot).or_default();
-        let stream = holding.stream(channel, options, || StreamEpoch { epoch, index }, now);
-        let (follows, publication) = stream.append(epoch, index, options, id, message, now);
-        holding.apply(id);
+        let at = (epoch, index);
+        let (follows, publication) =
+            holding.append(channel, options, at, id, message, key.clone(), now);
         let position = publication.position();
-        self.teach(slot, channel, follows.offset, now, out);
-        let gateways = self.gateways(slot, channel);
-        out.send_all(&gateways, Lane::Data, deliver(slot, channel, follows, publication));
+        let plain = follows.epoch == position.epoch && follows.offset + 1 == position.offset;
+        let follows = (!plain).then_some(follows);
+        let entry = EntryCopy { publication, operation: id, ttl_ms: options.history_ttl_ms };
+        let channel = channel.clone();
+        let place = Some((channel.clone(), position));
+        let change = Change::Publish { channel, options, follows, entry, key };
+        self.log_change(slot, index, change, place, now);
         Some(position)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one question")]
-    fn answer(
+    /// Keeps a question until a position is committed. False if nothing waits for that.
+    fn defer(
         &mut self,
-        from: Incarnation,
-        number: u64,
         slot: Slot,
-        channel: &Channel,
-        options: ChannelOptions,
-        query: Query,
-        now: Millis,
-        out: &mut Out,
-    ) {
+        position: Position,
+        from: Incarnation,
+        ask: &PeerFrame,
+    ) -> bool {
+        let Some(waiting) = self.waiting_for(slot, position) else { return false };
+        if waiting.asks.len() >= DEFERRED_MAX {
+            return false;
+        }
+        waiting.asks.push((from, ask.clone()));
+        self.counts.deferred += 1;
+        true
+    }
+
+    /// Answers a question, or keeps it until what it is about is committed.
+    fn answer(&mut self, from: Incarnation, ask: PeerFrame, now: Millis, out: &mut Out) {
+        let PeerFrame::Ask { number, slot, channel, options, query, .. } = &ask else { return };
+        let (number, slot, options) = (*number, *slot, *options);
+        let mut shown = None;
         let answer = match query {
             Query::Subscribe { info, recover } => {
-                let answer = self.subscribe(slot, channel, options, recover, now);
-                if !matches!(answer, Answer::Failed(_)) {
-                    // The answer goes first, so that the client sees itself join.
-                    out.send(from, Lane::Data, PeerFrame::Answer { number, answer });
-                    self.admit(from, slot, channel, options, info, out);
-                    return;
-                }
-                answer
+                shown = info.clone();
+                self.subscribe(slot, channel, options, *recover, now)
             }
             Query::Resume(position) => {
-                let recover = Recover::From(position);
-                let answer = self.subscribe(slot, channel, options, recover, now);
-                if !matches!(answer, Answer::Failed(_)) {
-                    self.admit(from, slot, channel, options, None, out);
-                }
-                answer
+                self.subscribe(slot, channel, options, Recover::From(*position), now)
             }
-            Query::History(history) => self.history(slot, channel, options, history, now),
+            Query::History(history) => self.history(slot, channel, options, *history, now),
             Query::Presence => {
                 let audience = self.audiences.get(&slot);
                 let present = audience.into_iter().flat_map(|a| a.present(channel));
-                Answer::Presence(present.cloned().collect())
+                Answered::Now(Answer::Presence(present.cloned().collect()))
             }
             Query::PresenceStats => {
                 let audience = self.audiences.get(&slot);
                 let present = || audience.into_iter().flat_map(|a| a.present(channel));
                 let users: std::collections::BTreeSet<&str> =
                     present().map(|info| &*info.user).collect();
-                Answer::PresenceStats {
+                Answered::Now(Answer::PresenceStats {
                     clients: present().count() as u64,
                     users: users.len() as u64,
-                }
+                })
             }
         };
+        let answer = match answer {
+            Answered::Now(answer) => answer,
+            Answered::When(position) if self.defer(slot, position, from, &ask) => return,
+            Answered::When(_) => Answer::Failed(ErrorCode::Internal),
+        };
+        // The answer goes first, so that the client sees itself join.
+        let subscribed = matches!(answer, Answer::Subscribed { .. });
         out.send(from, Lane::Data, PeerFrame::Answer { number, answer });
+        if subscribed {
+            self.admit(from, slot, channel, options, shown, out);
+        }
     }
 
     fn admit(
@@ -193,29 +289,31 @@ impl Ownership {
         options: ChannelOptions,
         recover: Recover,
         now: Millis,
-    ) -> Answer {
+    ) -> Answered {
         if !options.is_stream() {
-            return Answer::Subscribed { position: None, recovered: false, publications: vec![] };
+            let (position, publications) = (None, vec![]);
+            return Answered::Now(Answer::Subscribed { position, recovered: false, publications });
         }
-        let known = self.holdings.get(&slot).and_then(|holding| holding.streams.get(channel));
+        let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let resume = match recover {
-            Recover::No => Resume::Gone,
             Recover::From(position) => {
                 known.map_or(Resume::Unknown, |stream| stream.resume(position))
             }
-            Recover::Unknown => Resume::Gone,
+            Recover::No | Recover::Unknown => Resume::Gone,
         };
-        if resume == Resume::Unknown && self.incomplete(slot, now) {
-            return Answer::Failed(ErrorCode::Internal);
-        }
-        let Some(position) = self.top(slot, channel, options, now) else {
-            return Answer::Failed(ErrorCode::Internal);
+        let (recovered, publications) = match (resume, recover) {
+            (Resume::Ahead, Recover::From(position)) => return Answered::When(position),
+            (Resume::Unknown, _) if self.incomplete(slot, now) => {
+                return Answered::Now(Answer::Failed(ErrorCode::Internal));
+            }
+            (Resume::Continued(publications), _) => (true, publications),
+            _ => (false, vec![]),
         };
-        let (recovered, publications) = match resume {
-            Resume::Continued(publications) => (true, publications),
-            Resume::Gone | Resume::Unknown => (false, vec![]),
-        };
-        Answer::Subscribed { position: Some(position), recovered, publications }
+        self.when_begun(slot, channel, options, now, |position| Answer::Subscribed {
+            position: Some(position),
+            recovered,
+            publications,
+        })
     }
 
     fn history(
@@ -225,43 +323,64 @@ impl Ownership {
         options: ChannelOptions,
         history: History,
         now: Millis,
-    ) -> Answer {
+    ) -> Answered {
         if !options.is_stream() {
-            return Answer::Failed(ErrorCode::NotAvailable);
+            return Answered::Now(Answer::Failed(ErrorCode::NotAvailable));
         }
-        let Some(position) = self.top(slot, channel, options, now) else {
-            return Answer::Failed(ErrorCode::Internal);
-        };
         let incomplete = self.incomplete(slot, now);
-        let known = self.holdings.get(&slot).and_then(|holding| holding.streams.get(channel));
-        match known {
-            Some(stream) if stream.knows(history.since) => {
-                Answer::History { publications: stream.read(history), position }
-            }
-            _ if incomplete => Answer::Failed(ErrorCode::Internal),
-            _ => Answer::Failed(ErrorCode::UnrecoverablePosition),
-        }
+        let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
+        let publications = match known {
+            Some(stream) if stream.knows(history.since) => stream.read(history),
+            None if history.since.is_none() => vec![],
+            _ if incomplete => return Answered::Now(Answer::Failed(ErrorCode::Internal)),
+            _ => return Answered::Now(Answer::Failed(ErrorCode::UnrecoverablePosition)),
+        };
+        self.when_begun(slot, channel, options, now, |position| Answer::History {
+            publications,
+            position,
+        })
     }
 
-    /// Where a stream stands; it is made if there is none.
-    fn top(
+    /// Answers with where a stream stands. It is made if there is none; its first position is shown
+    /// once enough nodes know it.
+    fn when_begun(
         &mut self,
         slot: Slot,
         channel: &Channel,
         options: ChannelOptions,
         now: Millis,
-    ) -> Option<Position> {
-        if let Some(stream) = self.holdings.get(&slot).and_then(|h| h.streams.get(channel)) {
-            return Some(stream.position());
+        answer: impl FnOnce(Position) -> Answer,
+    ) -> Answered {
+        let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
+        let Some(stream) = known else {
+            if !self.takes_changes(slot) {
+                return Answered::Now(Answer::Failed(ErrorCode::TooManyRequests));
+            }
+            let Some((epoch, index)) = self.table.next_index(slot) else {
+                return Answered::Now(Answer::Failed(ErrorCode::Internal));
+            };
+            let epoch = StreamEpoch { epoch, index };
+            let channel = channel.clone();
+            self.holdings.entry(slot).or_default().begin(&channel, options, epoch, now);
+            let place = Position { epoch, offset: 0 };
+            let change = Change::Begin { channel: channel.clone(), options, epoch };
+            self.log_change(slot, index, change, Some((channel, place)), now);
+            return Answered::When(place);
+        };
+        let position = stream.committed();
+        if position.offset == 0 && self.waiting_for(slot, position).is_some() {
+            return Answered::When(position);
         }
-        let (epoch, index) = self.table.next_index(slot)?;
-        let holding = self.holdings.entry(slot).or_default();
-        let stream = holding.stream(channel, options, || StreamEpoch { epoch, index }, now);
-        let position = stream.position();
-        Some(position)
+        Answered::Now(answer(position))
     }
 
-    fn incomplete(&self, slot: Slot, now: Millis) -> bool {
+    /// Whether a holder may be missing that knows what isn't known here.
+    pub fn incomplete(&self, slot: Slot, now: Millis) -> bool {
+        !without(Rule::NoVerdictWhileIncomplete) && self.is_incomplete(slot, now)
+    }
+
+    /// Whether a slot was won while a holder was missing, a moment ago.
+    pub fn is_incomplete(&self, slot: Slot, now: Millis) -> bool {
         matches!(self.table.role(slot), Role::Owner { incomplete_until, .. } if now < incomplete_until)
     }
 
@@ -275,8 +394,8 @@ impl Ownership {
                 let holding = self.holdings.get(slot);
                 let wanted = audience.into_iter().flat_map(|a| a.channels_of(from));
                 let tops = wanted.filter_map(|channel| {
-                    let stream = holding?.streams.get(channel)?;
-                    Some((channel, stream.position()))
+                    let stream = holding?.stream(channel)?;
+                    Some((channel, stream.committed()))
                 });
                 (*slot, ours == *digest, tops_digest(tops))
             })
@@ -317,7 +436,7 @@ impl Ownership {
     ) {
         for ChannelInterest { channel, position, .. } in channels {
             let Some(position) = *position else { continue };
-            let stream = self.holdings.get(&slot).and_then(|h| h.streams.get(channel));
+            let stream = self.holdings.get(&slot).and_then(|h| h.stream(channel));
             match stream.map_or(Resume::Unknown, |stream| stream.resume(position)) {
                 Resume::Continued(publications) => {
                     let mut follows = position;
@@ -328,6 +447,8 @@ impl Ownership {
                         follows = next;
                     }
                 }
+                // It has seen all that is committed, or somebody else may know what it saw.
+                Resume::Ahead => {}
                 Resume::Unknown if self.incomplete(slot, now) => {}
                 Resume::Gone | Resume::Unknown => {
                     let channel = channel.clone();
@@ -338,7 +459,8 @@ impl Ownership {
     }
 }
 
-fn deliver(
+/// The frame that hands a publication to gateways.
+pub(super) fn deliver(
     slot: Slot,
     channel: &Channel,
     follows: Position,

@@ -36,6 +36,17 @@ impl Serving {
     pub fn allowed(self) -> bool {
         self != Self::No
     }
+
+    /// How many nodes must hold what is acknowledged in a cluster that keeps `copies`, with `seen`
+    /// nodes in the view. Only who serves with fewer copies on purpose counts what it sees.
+    pub fn required(self, copies: u8, seen: usize) -> usize {
+        let copies = usize::from(copies.max(1));
+        match self {
+            Self::No => 0,
+            Self::Full => copies,
+            Self::Standalone | Self::Degraded => seen.clamp(1, copies),
+        }
+    }
 }
 
 /// What to do when the view holds fewer nodes than there are copies.

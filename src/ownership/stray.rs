@@ -78,7 +78,10 @@ impl Ownership {
             let holding = self.holdings.get(&slot);
             let equal = || holding.map(|holding| holding.digest()) == Some(digest);
             if self.taken_in.get(&(from, slot)) == Some(&digest) || equal() {
-                kept.push((slot, digest));
+                // Its copy is needed until enough others have what is in it.
+                if self.is_replicated(slot) {
+                    kept.push((slot, digest));
+                }
             } else {
                 lacking.push((slot, holding.map(|h| h.tops()).unwrap_or_default()));
                 strays.push((slot, digest));

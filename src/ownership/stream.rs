@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Position, StreamEpoch};
 use crate::protocol::message::{History, Message, OperationId, Publication};
@@ -35,6 +36,8 @@ pub enum Resume {
     Continued(Vec<Publication>),
     /// Some behind the position are gone, or there are more than an answer carries.
     Gone,
+    /// The position lies on this stream's line beyond what is known here to be committed.
+    Ahead,
     /// The position's epoch isn't one of this stream's.
     Unknown,
 }
@@ -49,18 +52,33 @@ pub enum Merged {
     /// The copy starts behind the stream's top: nothing was taken.
     Hole,
     /// The two had parted: these publications of the lesser line have no name on the greater one.
-    Forked(Vec<Entry>),
+    /// Each with the position that it follows there.
+    Forked(Vec<(Position, Entry)>),
 }
 
-/// See the module.
-#[derive(Clone, PartialEq, Debug)]
+/// See the module. Equal are streams with equal content.
+#[derive(Clone, Debug)]
 pub struct Stream {
     options: ChannelOptions,
     lineage: Vec<Turn>,
     entries: VecDeque<Entry>,
     top: u64,
     low: u64,
+    /// Publications up to here are held by as many nodes as the cluster promises; only they are
+    /// shown to anybody.
+    committed: u64,
     touched: Millis,
+    /// Something came from a copy since the last publication here: the next one begins an epoch, lest
+    /// a name is given twice that was given before an older copy came back.
+    taken_over: bool,
+}
+
+impl PartialEq for Stream {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.options, &self.lineage, &self.entries)
+            == (&other.options, &other.lineage, &other.entries)
+            && (self.top, self.low, self.committed) == (other.top, other.low, other.committed)
+    }
 }
 
 impl Stream {
@@ -68,17 +86,56 @@ impl Stream {
     pub fn new(options: ChannelOptions, epoch: StreamEpoch, now: Millis) -> Self {
         Self {
             options,
-            lineage: vec![Turn { epoch, first: 1 }],
+            lineage: vec![Turn { epoch: begun(epoch), first: 1 }],
             entries: VecDeque::new(),
             top: 0,
             low: 0,
+            committed: 0,
             touched: now,
+            taken_over: false,
         }
     }
 
-    /// Where the stream stands.
+    /// Where the stream stands, what isn't committed included.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch(), offset: self.top }
+    }
+
+    /// Where the stream stands for everybody but its holders.
+    pub fn committed(&self) -> Position {
+        self.name(self.committed)
+    }
+
+    /// Notes that publications up to `offset` are committed.
+    pub fn commit(&mut self, offset: u64) {
+        self.committed = self.committed.max(offset.min(self.top));
+        self.trim();
+    }
+
+    /// Publications that aren't known to be committed, oldest first.
+    pub fn uncommitted(&self) -> impl Iterator<Item = &Entry> {
+        self.behind(self.committed)
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The entry of an offset, and the position that it follows.
+    pub fn entry(&self, offset: u64) -> Option<(Position, &Entry)> {
+        let first = self.top + 1 - self.entries.len() as u64;
+        let entry = self.entries.get(usize::try_from(offset.checked_sub(first)?).ok()?)?;
+        Some((self.name(offset - 1), entry))
+    }
+
+    /// The name of an offset on this line.
+    fn name(&self, offset: u64) -> Position {
+        if offset == self.top {
+            return self.position();
+        }
+        let turn = self.lineage.iter().rev().find(|turn| turn.first <= offset);
+        Position { epoch: turn.unwrap_or(&self.lineage[0]).epoch, offset }
     }
 
     /// The channel's configuration as of the last publication.
@@ -104,10 +161,11 @@ impl Stream {
         now: Millis,
     ) -> (Position, Publication) {
         let follows = self.position();
-        if follows.epoch.epoch != epoch {
+        let begins = follows.epoch.epoch != epoch || self.taken_over;
+        if begins && !without(Rule::NewEpoch) {
             self.turn(Turn { epoch: StreamEpoch { epoch, index }, first: self.top + 1 });
         }
-        self.options = options;
+        (self.options, self.taken_over) = (options, false);
         self.top += 1;
         let publication = Publication { epoch: self.epoch(), offset: self.top, message };
         let expires = now + options.history_ttl_ms;
@@ -125,25 +183,54 @@ impl Stream {
     fn push(&mut self, entry: Entry, now: Millis) {
         self.touched = now;
         self.entries.push_back(entry);
+        self.trim();
+    }
+
+    /// Keeps the size bound. What isn't committed stays: somebody waits for it.
+    fn trim(&mut self) {
         let size = self.options.history_size.min(HISTORY_SIZE_MAX) as usize;
-        while self.entries.len() > size {
+        while self.entries.len() > size && self.top - (self.entries.len() as u64) < self.committed {
             self.drop_oldest();
         }
+    }
+
+    /// Puts an entry with a name from elsewhere behind the line, if it `follows` the line's end.
+    pub fn place(&mut self, follows: Position, entry: Entry, now: Millis) -> Result<(), Entry> {
+        if follows != self.position() {
+            return Err(entry);
+        }
+        let Position { epoch, offset } = entry.publication.position();
+        if epoch != follows.epoch {
+            self.turn(Turn { epoch, first: offset });
+        }
+        (self.top, self.taken_over) = (offset, true);
+        self.push(entry, now);
+        Ok(())
+    }
+
+    /// Takes over the channel's configuration.
+    pub fn set_options(&mut self, options: ChannelOptions) {
+        self.options = options;
     }
 
     fn drop_oldest(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.low = self.low.max(entry.publication.offset);
+            self.committed = self.committed.max(self.low);
         }
     }
 
-    /// Drops what has expired. False once the stream itself may be forgotten: it is empty and has
-    /// outlived its last publication by twice the time to live, so no position in it can resume.
-    pub fn expire(&mut self, now: Millis) -> bool {
+    /// Drops what has expired.
+    pub fn expire(&mut self, now: Millis) {
         while self.entries.front().is_some_and(|entry| entry.expires <= now) {
             self.drop_oldest();
         }
-        !self.entries.is_empty() || now.since(self.touched) < self.options.history_ttl_ms * 2
+    }
+
+    /// Whether the stream itself may be forgotten: it is empty and has outlived its last publication
+    /// by twice the time to live, so no position in it can resume.
+    pub fn is_idle(&self, now: Millis) -> bool {
+        self.entries.is_empty() && now.since(self.touched) >= self.options.history_ttl_ms * 2
     }
 
     /// Keeps the stream while somebody follows it.
@@ -162,10 +249,15 @@ impl Stream {
         // Before its beginning an epoch names nothing: who got it from the empty stream that was
         // made before the history came home starts where the epoch does.
         let from = from.offset.max(self.lineage[at].first - 1).min(end);
-        if from < self.low || self.top - from > READ_LEN_MAX as u64 {
+        if from < self.low || self.committed.saturating_sub(from) > READ_LEN_MAX as u64 {
             return Resume::Gone;
         }
-        Resume::Continued(self.behind(from).map(|entry| entry.publication.clone()).collect())
+        if from > self.committed {
+            return Resume::Ahead;
+        }
+        let behind = self.behind(from).map(|entry| &entry.publication);
+        let shown = behind.take_while(|publication| publication.offset <= self.committed);
+        Resume::Continued(shown.cloned().collect())
     }
 
     /// The last offset that the epoch at this place of the lineage names.
@@ -192,6 +284,7 @@ impl Stream {
         let limit = (history.limit as usize).min(READ_LEN_MAX);
         let since = history.since.map(|position| position.offset);
         let publications = self.entries.iter().map(|entry| &entry.publication);
+        let publications = publications.filter(|p| p.offset <= self.committed);
         if history.reverse {
             let before = publications.rev().filter(|p| since.is_none_or(|o| p.offset < o));
             before.take(limit).cloned().collect()
@@ -204,6 +297,11 @@ impl Stream {
     /// Whether `history.since` names an epoch of this stream, or none.
     pub fn knows(&self, position: Option<Position>) -> bool {
         position.is_none_or(|p| self.lineage.iter().any(|turn| turn.epoch == p.epoch))
+    }
+
+    /// Whether publications were dropped by the stream's bounds.
+    pub fn has_dropped(&self) -> bool {
+        self.low > 0
     }
 
     /// The place of an operation that was applied here and is still kept.
@@ -221,9 +319,17 @@ impl Stream {
             lineage: self.lineage.clone(),
             top: self.top,
             low: self.low,
+            committed: self.committed,
+            idle_ms: now.since(self.touched),
             after: after.min(self.top),
             entries: entries.collect(),
         }
+    }
+
+    /// A copy for who has all publications: where the line ends, and what is committed of it.
+    pub fn mark(&self, channel: &Channel, now: Millis) -> StreamCopy {
+        let lineage = self.lineage.last().copied().into_iter().collect();
+        StreamCopy { lineage, entries: vec![], ..self.copy(channel, self.top, now) }
     }
 
     /// A stream made of a copy; what lies before `copy.after` counts as gone.
@@ -246,11 +352,15 @@ impl Stream {
             top: copy.top,
             // Entries that expired on the way are missing at the front of the copy.
             low: first.map_or(copy.top, |first| first.saturating_sub(1)),
+            committed: 0,
             touched: now,
+            taken_over: true,
         };
+        stream.committed = copy.committed.max(stream.low).min(stream.top);
         for entry in copy.entries {
             stream.push(Entry::from_copy(entry, now), now);
         }
+        stream.touched = now - copy.idle_ms;
         Some(stream)
     }
 
@@ -278,12 +388,17 @@ impl Stream {
             (Some((_, our_end, true)), Some((at, their_end)))
                 if our_end <= their_end || at + 1 == copy.lineage.len() =>
             {
-                self.extend(copy, at, now)
+                let (committed, idle_ms) = (copy.committed, copy.idle_ms);
+                let merged = self.extend(copy, at, now);
+                self.touched = self.touched.max(now - idle_ms);
+                self.commit(committed);
+                merged
             }
             // Their whole line is a beginning of ours.
             (Some((_, our_end, _)), Some((at, their_end)))
                 if at + 1 == copy.lineage.len() && their_end <= our_end =>
             {
+                self.commit(copy.committed);
                 Merged::Same
             }
             _ => self.fork(copy, now),
@@ -297,6 +412,7 @@ impl Stream {
         if copy.after > self.top {
             return Merged::Hole;
         }
+        self.taken_over = true;
         for turn in &copy.lineage[shared + 1..] {
             self.turn(*turn);
         }
@@ -308,10 +424,9 @@ impl Stream {
             }
             if offset != self.top + 1 {
                 // What lay between has expired at the sender.
-                while !self.entries.is_empty() {
-                    self.drop_oldest();
-                }
+                self.entries.clear();
                 self.low = offset - 1;
+                self.committed = self.committed.max(self.low);
             }
             self.top = offset;
             self.push(Entry::from_copy(entry, now), now);
@@ -319,6 +434,7 @@ impl Stream {
         if self.top < copy.top {
             self.entries.clear();
             (self.top, self.low) = (copy.top, copy.top);
+            self.committed = copy.top;
         }
         Merged::Extended
     }
@@ -341,8 +457,10 @@ impl Stream {
         if other.epoch() > self.epoch() {
             std::mem::swap(self, &mut other);
         }
-        let lost = other.entries.into_iter().filter(|entry| self.find(entry.operation).is_none());
-        Merged::Forked(lost.collect())
+        let offsets = other.top + 1 - other.entries.len() as u64..=other.top;
+        let entries = offsets.filter_map(|offset| other.entry(offset));
+        let lost = entries.filter(|(_, entry)| self.find(entry.operation).is_none());
+        Merged::Forked(lost.map(|(follows, entry)| (follows, entry.clone())).collect())
     }
 
     /// Publications kept.
@@ -353,6 +471,14 @@ impl Stream {
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+/// The first epoch of a new stream.
+fn begun(epoch: StreamEpoch) -> StreamEpoch {
+    match without(Rule::IndexInEpoch) {
+        true => StreamEpoch { index: 0, ..epoch },
+        false => epoch,
     }
 }
 

@@ -134,7 +134,11 @@ impl SlotTable {
             return None;
         };
         *index += 1;
-        Some((cell.promised, *index - 1))
+        let mut epoch = cell.promised;
+        if without(Rule::IncarnationInEpoch) {
+            epoch.owner = Incarnation(0);
+        }
+        Some((epoch, *index - 1))
     }
 
     /// Marks an owned slot as complete: all that could be asked has answered.

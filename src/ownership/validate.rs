@@ -3,8 +3,10 @@
 use thiserror::Error;
 
 use crate::protocol::channel::{Channel, ChannelOptions};
-use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::peer::{Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy};
+use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::peer::{
+    Change, EntryCopy, Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy,
+};
 
 /// Terms, offsets and indices stay below this, so that adding to them never overflows.
 const COUNT_MAX: u64 = u64::MAX / 4;
@@ -57,13 +59,23 @@ pub fn check(frame: &PeerFrame, me: Incarnation, slots: u16) -> Result<(), Inval
         PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges } => {
             in_order(ranges, slots)
         }
-        PeerFrame::Promise { rejected, .. } => rejected.iter().try_for_each(|(slot, epoch)| {
-            ensure(slot.0 < slots, Invalid::Slot)?;
-            ensure(known(*epoch) && epoch.owner != me, Invalid::Count)
-        }),
-        PeerFrame::Pulled { copies, .. } | PeerFrame::Copy { copies, .. } => {
-            copies.iter().try_for_each(|copy| whole(copy, slots))
+        PeerFrame::Promise { rejected: promised, .. } | PeerFrame::Fenced { slots: promised } => {
+            promised.iter().try_for_each(|(slot, epoch)| {
+                ensure(slot.0 < slots, Invalid::Slot)?;
+                ensure(known(*epoch) && epoch.owner != me, Invalid::Count)
+            })
         }
+        PeerFrame::Pulled { copies, .. } => copies.iter().try_for_each(|copy| whole(copy, slots)),
+        PeerFrame::Replicate { tails } => tails.iter().try_for_each(|tail| {
+            ensure(tail.slot.0 < slots, Invalid::Slot)?;
+            let counts = [tail.term, tail.from, tail.after, tail.committed];
+            ensure(tail.term > 0 && counts.iter().all(|n| *n < COUNT_MAX), Invalid::Count)?;
+            tail.changes.iter().try_for_each(|change| sound(change, tail.slot, slots))
+        }),
+        PeerFrame::Follow { slots: followed } => followed.iter().try_for_each(|followed| {
+            ensure(followed.slot.0 < slots, Invalid::Slot)?;
+            ensure((1..COUNT_MAX).contains(&followed.term), Invalid::Count)
+        }),
         _ => Ok(()),
     }
 }
@@ -95,14 +107,44 @@ fn in_order(ranges: &[(SlotRange, u64)], slots: u16) -> Result<(), Invalid> {
 
 fn whole(copy: &SlotCopy, slots: u16) -> Result<(), Invalid> {
     ensure(copy.applied.iter().all(|(_, number)| *number < COUNT_MAX), Invalid::Count)?;
-    copy.orphans.iter().try_for_each(|(channel, entry)| {
+    copy.loose.iter().try_for_each(|(channel, loose)| {
         ensure(channel.slot(slots) == copy.slot, Invalid::Slot)?;
-        ensure(entry.ttl_ms <= TTL_MS_MAX && entry.operation.number < COUNT_MAX, Invalid::Count)
+        sane(loose.options)?;
+        placed(Some(loose.follows), &loose.entry)
+    })?;
+    copy.keys.iter().try_for_each(|key| {
+        ensure(key.channel.slot(slots) == copy.slot, Invalid::Slot)?;
+        ensure(key.ttl_ms <= TTL_MS_MAX, Invalid::Count)
     })?;
     copy.streams.iter().try_for_each(|stream| {
         ensure(stream.channel.slot(slots) == copy.slot, Invalid::Slot)?;
         consistent(stream)
     })
+}
+
+fn sound(change: &Change, slot: Slot, slots: u16) -> Result<(), Invalid> {
+    let channel = match change {
+        Change::Publish { channel, options, follows, entry, .. } => {
+            sane(*options)?;
+            placed(*follows, entry)?;
+            channel
+        }
+        Change::Begin { channel, options, epoch } => {
+            sane(*options)?;
+            ensure(known(epoch.epoch), Invalid::Count)?;
+            channel
+        }
+        Change::Forget { channel, .. } => channel,
+    };
+    ensure(channel.slot(slots) == slot, Invalid::Slot)
+}
+
+/// An entry with its name, and what it follows: the offset before its own.
+fn placed(follows: Option<Position>, entry: &EntryCopy) -> Result<(), Invalid> {
+    let Position { epoch, offset } = entry.publication.position();
+    ensure(known(epoch.epoch) && (1..COUNT_MAX).contains(&offset), Invalid::Count)?;
+    ensure(entry.ttl_ms <= TTL_MS_MAX && entry.operation.number < COUNT_MAX, Invalid::Count)?;
+    ensure(follows.is_none_or(|follows| follows.offset == offset - 1), Invalid::Copy)
 }
 
 fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
@@ -153,13 +195,16 @@ mod tests {
             lineage: vec![],
             top: 3,
             low: 0,
+            committed: 0,
+            idle_ms: 0,
             after: 0,
             entries: vec![],
         };
         let copy = |stream| {
-            let copies =
-                vec![SlotCopy { slot, applied: vec![], streams: vec![stream], orphans: vec![] }];
-            check(&PeerFrame::Copy { number: 1, restart: true, copies }, ME, 64)
+            let (applied, streams, loose, keys) = (vec![], vec![stream], vec![], vec![]);
+            let copies = vec![SlotCopy { slot, applied, streams, loose, keys }];
+            let (claim, pull, number, last) = (0, 1, 1, true);
+            check(&PeerFrame::Pulled { claim, pull, number, copies, last }, ME, 64)
         };
         assert_eq!(copy(stream.clone()), Err(Invalid::Copy));
         assert_eq!(copy(StreamCopy { top: u64::MAX, ..stream }), Err(Invalid::Count));

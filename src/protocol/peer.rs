@@ -227,22 +227,48 @@ pub enum PeerFrame {
         slots: Vec<(Slot, u64)>,
     },
 
-    // Learners.
-    /// Copies for a joining node, snapshot and tail alike (bulk lane).
-    Copy {
-        /// Counts the copies to this learner.
-        number: u64,
-        /// Whether the owner starts over: what came before this doesn't count.
-        restart: bool,
-        /// Copies of slots or parts of them.
-        copies: Vec<SlotCopy>,
+    // Replication, from an owner to those who hold copies, and back.
+    /// The newest changes of slots that the sender owns (data lane).
+    Replicate {
+        /// One tail a slot.
+        tails: Vec<SlotTail>,
     },
-    /// The learner has applied all copies up to this number (control lane).
-    CopyAck {
-        /// Which.
-        number: u64,
+    /// Which changes the sender holds; answers `Replicate` (control lane).
+    Replicated {
+        /// One a slot.
+        slots: Vec<TailAck>,
     },
-    /// The learner has a copy of all that it will own of the sender's (bulk lane).
+    /// The sender promised these slots to others: the receiver's epoch is over (control lane).
+    Fenced {
+        /// Slot, and the epoch promised.
+        slots: Vec<(Slot, Epoch)>,
+    },
+    /// Hold a whole copy of these slots: pull what you lack of them (control lane).
+    Follow {
+        /// One a slot.
+        slots: Vec<FollowedSlot>,
+    },
+    /// The sender holds whole copies, as `Follow` asked (control lane).
+    Followed {
+        /// Slot, term and number as in `Follow`.
+        slots: Vec<(Slot, u64, u64)>,
+    },
+    /// Is the sender's epoch still the highest that you promised? (control lane)
+    Confirm {
+        /// The sender's number for the question.
+        number: u64,
+        /// Slots and the terms of its epochs.
+        slots: Vec<(Slot, u64)>,
+    },
+    /// It is, of these slots; of the others `Fenced` tells (control lane).
+    Confirmed {
+        /// The asker's number.
+        number: u64,
+        /// Which, with the terms asked about.
+        slots: Vec<(Slot, u64)>,
+    },
+    /// The receiver, which is joining, holds whole copies of all that the sender owns and that it
+    /// will own or follow (control lane).
     Covered,
 
     // Status.
@@ -277,13 +303,21 @@ pub struct Operation {
     pub options: ChannelOptions,
     /// What to publish.
     pub message: Arc<Message>,
+    /// Publications of one channel with one key are one publication.
+    pub key: Option<Arc<str>>,
 }
 
 /// What became of an operation.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Applied, now or before; the position is unknown if the stream has dropped it since.
-    Published(Option<Position>),
+    /// Applied, now or before, and held by `copies` nodes; the position is unknown if the stream has
+    /// dropped it since.
+    Published {
+        /// Its place.
+        position: Option<Position>,
+        /// Nodes that are known to hold it, the owner included.
+        copies: u8,
+    },
     /// Earlier numbers are missing: send again from this one.
     Expected(u64),
     /// Not here.
@@ -375,8 +409,115 @@ pub struct SlotCopy {
     pub applied: Vec<(Incarnation, u64)>,
     /// Its streams.
     pub streams: Vec<StreamCopy>,
-    /// Publications of lines that parted, without a name on the main line of their channel yet.
-    pub orphans: Vec<(Channel, EntryCopy)>,
+    /// Publications without a place on their channel's line: their turn comes, or theirs parted.
+    pub loose: Vec<(Channel, LooseCopy)>,
+    /// What idempotency keys stand for.
+    pub keys: Vec<KeyCopy>,
+}
+
+/// A publication beside its channel's line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LooseCopy {
+    /// The channel's configuration when it was published.
+    pub options: ChannelOptions,
+    /// The position that it follows on its own line.
+    pub follows: Position,
+    /// The publication.
+    pub entry: EntryCopy,
+}
+
+/// An idempotency key that was used.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct KeyCopy {
+    /// In which channel.
+    pub channel: Channel,
+    /// The key.
+    pub key: Arc<str>,
+    /// The operation that used it first.
+    pub operation: OperationId,
+    /// Milliseconds until it is forgotten.
+    pub ttl_ms: u64,
+}
+
+/// Changes of one slot, in order.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SlotTail {
+    /// The slot.
+    pub slot: Slot,
+    /// The term of the owner's epoch.
+    pub term: u64,
+    /// The receiver holds changes behind this index, and what was before them once it has followed.
+    pub from: u64,
+    /// The index of the change before the first of these.
+    pub after: u64,
+    /// The changes.
+    pub changes: Vec<Arc<Change>>,
+    /// Changes up to this index are committed.
+    pub committed: u64,
+}
+
+/// How far a node holds the changes of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TailAck {
+    /// The slot.
+    pub slot: Slot,
+    /// The term of the owner's epoch.
+    pub term: u64,
+    /// As in the tail that is answered.
+    pub from: u64,
+    /// It holds all changes from there to this index.
+    pub index: u64,
+    /// Whether changes were missing before those that came.
+    pub behind: bool,
+}
+
+/// A slot that a node is to hold a whole copy of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FollowedSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// The term of the owner's epoch.
+    pub term: u64,
+    /// The owner's number for the copy; a later one replaces it.
+    pub number: u64,
+    /// The fingerprint of what the owner holds.
+    pub digest: u64,
+    /// Whether all of it is committed.
+    pub settled: bool,
+}
+
+/// One change of what is held of a slot. Only the owner makes changes, each with an index.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// A publication in its place.
+    Publish {
+        /// The channel.
+        channel: Channel,
+        /// Its configuration.
+        options: ChannelOptions,
+        /// The position that it follows; `None` if the one before it in the same epoch.
+        follows: Option<Position>,
+        /// The publication with its identity.
+        entry: EntryCopy,
+        /// The idempotency key that it used.
+        key: Option<Arc<str>>,
+    },
+    /// A stream is made, empty.
+    Begin {
+        /// The channel.
+        channel: Channel,
+        /// Its configuration.
+        options: ChannelOptions,
+        /// Its first epoch.
+        epoch: StreamEpoch,
+    },
+    /// A stream is forgotten: it was empty for long.
+    Forget {
+        /// The channel.
+        channel: Channel,
+        /// Where it stood.
+        position: Position,
+    },
 }
 
 /// A copy of (the end of) a stream.
@@ -392,6 +533,10 @@ pub struct StreamCopy {
     pub top: u64,
     /// Publications up to here are gone.
     pub low: u64,
+    /// Publications up to here are committed.
+    pub committed: u64,
+    /// Milliseconds since something was published or the stream was followed.
+    pub idle_ms: u64,
     /// `entries` starts behind this offset.
     pub after: u64,
     /// The publications behind `after`, in order.

@@ -1,5 +1,6 @@
-//! I8, as far as there are no copies yet: once faults have stopped for a while, every slot has one
-//! owner, the one that the placement says, and nothing waits.
+//! I8: once faults have stopped for a while, every slot has one owner, the one that the placement
+//! says, its successors hold exactly what it holds (but may not know yet that the last of it is
+//! committed), and nothing waits.
 use anyhow::{Context as _, ensure};
 use orbweb::delivery::core::Core;
 use orbweb::ownership::placement::Placement;
@@ -9,6 +10,7 @@ pub(crate) fn check(
     nodes: &[(Incarnation, &Core)],
     placement: &Placement,
     slots: u16,
+    copies: u8,
 ) -> anyhow::Result<()> {
     for slot in (0..slots).map(Slot) {
         let owners: Vec<Incarnation> = nodes
@@ -18,12 +20,61 @@ pub(crate) fn check(
             .collect();
         let expected = placement.owner(slot).context("the last view is not empty")?;
         ensure!(owners == [expected], "I8: {slot:?} belongs to {expected:?}, owned by {owners:?}");
+        check_copies(nodes, placement, slot, copies)?;
     }
     for (node, core) in nodes {
         let status = core.status();
         ensure!(status.parked == 0, "I8: {} frames parked on {node:?}", status.parked);
         ensure!(status.pending == 0, "I8: {} requests wait on {node:?}", status.pending);
         ensure!(status.slots_claiming == 0, "I8: {node:?} still claims");
+        let copies = status.copies;
+        ensure!(copies.uncommitted == 0, "I8: {node:?} waits for commits: {copies:?}");
+        ensure!(copies.under_replicated == 0, "I8: {node:?} has too few copies: {copies:?}");
+    }
+    Ok(())
+}
+
+/// Those who are to hold a slot hold the same.
+fn check_copies(
+    nodes: &[(Incarnation, &Core)],
+    placement: &Placement,
+    slot: Slot,
+    copies: u8,
+) -> anyhow::Result<()> {
+    let holder = |node: Incarnation| nodes.iter().find(|(n, _)| *n == node);
+    let holders = placement.preference(slot).take(copies.into()).filter_map(holder);
+    let held: Vec<(Incarnation, Vec<String>)> = holders
+        .map(|(node, core)| {
+            let holding = core.ownership().holding(slot);
+            let streams = holding.into_iter().flat_map(|holding| holding.streams());
+            let lasting = streams.filter(|(channel, _)| channel.as_str().starts_with('c'));
+            let mut all: Vec<String> = lasting
+                .map(|(channel, stream)| {
+                    let entries: Vec<_> = stream
+                        .entries()
+                        .map(|e| {
+                            (e.publication.position(), e.operation, &e.publication.message.data)
+                        })
+                        .collect();
+                    format!("{channel} at {:?}: {entries:?}", stream.position())
+                })
+                .collect();
+            let loose = holding.map_or(0, |holding| holding.loose());
+            all.push(format!("{loose} without a place"));
+            (*node, all)
+        })
+        .collect();
+    for (node, all) in &held[1..] {
+        let (owner, of_owner) = &held[0];
+        if let Some((theirs, ours)) = all.iter().zip(of_owner).find(|(one, other)| one != other) {
+            anyhow::bail!(
+                "I8: {node:?} holds of {slot:?}\n{theirs}\nand its owner {owner:?}\n{ours}"
+            );
+        }
+        ensure!(
+            all.len() == of_owner.len(),
+            "I8: {node:?} and {owner:?} hold other streams of {slot:?}"
+        );
     }
     Ok(())
 }

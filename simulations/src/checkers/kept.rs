@@ -1,6 +1,7 @@
-//! I1 and I9 where nobody crashes: what was acknowledged is in the owner's stream, once, and every
-//! subscriber that stayed has seen all of it since it subscribed, once and in the stream's order.
-use std::collections::BTreeMap;
+//! I1, I3 and I9 at the end: what was acknowledged is in the owner's stream, once, and nothing that was
+//! never sent; every subscriber has seen all of it since it subscribed, and in runs in which no two
+//! owned a slot at once, once and in the stream's order.
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use orbweb::delivery::core::Core;
@@ -19,7 +20,7 @@ pub(crate) fn stream(
     let slot = channel.slot(slots);
     let owner = nodes.iter().find(|(_, core)| core.ownership().owns(slot));
     let (_, core) = owner.with_context(|| format!("nobody owns {slot:?}"))?;
-    let stream = core.ownership().holding(slot).and_then(|h| h.streams.get(channel));
+    let stream = core.ownership().holding(slot).and_then(|h| h.stream(channel));
     let Some(stream) = stream else { return Ok(vec![]) };
     let mut payloads = Vec::new();
     let mut since = None;
@@ -50,6 +51,7 @@ pub(crate) fn check_kept(
         once.sort_unstable();
         once.dedup();
         ensure!(once.len() == kept.len(), "I9: {channel} has a publication twice");
+        ensure!(once.last() <= Some(&clients.sent), "I9: {channel} has what nobody sent");
         for payload in acknowledged {
             ensure!(
                 once.binary_search(payload).is_ok(),
@@ -61,21 +63,44 @@ pub(crate) fn check_kept(
     Ok(streams)
 }
 
-pub(crate) fn check(
-    nodes: &[(Incarnation, &Core)],
+/// Every subscriber has seen everything since the first that it saw.
+pub(crate) fn check_seen(
+    streams: &BTreeMap<Channel, Vec<u64>>,
     clients: &Clients,
-    slots: u16,
 ) -> anyhow::Result<()> {
-    let streams = check_kept(nodes, clients, slots)?;
-    for (client, subscriber) in &clients.subscribers {
-        if !subscriber.subscribed {
+    for (client, subscriber) in clients.followers() {
+        let kept = streams.get(&subscriber.channel).map_or(&[][..], |kept| kept);
+        let Some(first) =
+            subscriber.seen.iter().filter_map(|s| kept.iter().position(|k| k == s)).min()
+        else {
             continue;
-        }
+        };
+        let seen: BTreeSet<u64> = subscriber.seen.iter().copied().collect();
+        let missed: Vec<&u64> = kept[first..].iter().filter(|k| !seen.contains(k)).collect();
+        ensure!(
+            missed.is_empty(),
+            "I1: {client:?} on {:?} never saw {missed:?} of {}, whose stream is {:?}; it saw {:?}",
+            subscriber.node,
+            subscriber.channel,
+            &kept[first..],
+            subscriber.seen
+        );
+    }
+    Ok(())
+}
+
+/// Every subscriber has seen the stream since it subscribed, once and in its order.
+pub(crate) fn check_in_order(
+    streams: &BTreeMap<Channel, Vec<u64>>,
+    clients: &Clients,
+) -> anyhow::Result<()> {
+    for (client, subscriber) in clients.followers() {
         let kept = streams.get(&subscriber.channel).map_or(&[][..], |kept| kept);
         let seen = &subscriber.seen;
         ensure!(
             kept.ends_with(seen),
-            "I3: {client:?} saw {seen:?} of {}, whose stream is {kept:?}",
+            "I3: {client:?} on {:?} saw {seen:?} of {}, whose stream is {kept:?}",
+            subscriber.node,
             subscriber.channel
         );
     }

@@ -51,7 +51,7 @@ impl Session {
             tags: Default::default(),
             time_ms: scene.unix_ms,
         });
-        let ask = Ask::Publish { message };
+        let ask = Ask::Publish { message, key: None };
         self.ask(channel, namespace.options(), ask, Expects::Publish { id }, effects)
     }
 
@@ -174,7 +174,7 @@ impl Session {
     pub(super) fn answer(&self, id: u32, reply: CoreReply, effects: &mut Effects) {
         let code;
         let reply = match &reply {
-            CoreReply::Published(_) => Reply::Publish,
+            CoreReply::Published { .. } => Reply::Publish,
             CoreReply::Presence(clients) => Reply::Presence(clients),
             &CoreReply::PresenceStats { clients, users } => Reply::PresenceStats { clients, users },
             CoreReply::History { publications, position } => {

@@ -156,8 +156,9 @@ impl State {
                 }
                 None
             }
-            Ask::Publish { message } => {
-                Some(Reply::Published(self.publish(channel, message.clone(), stream)))
+            Ask::Publish { message, .. } => {
+                let position = self.publish(channel, message.clone(), stream);
+                Some(Reply::Published { position, copies: u8::from(position.is_some()) })
             }
             Ask::History(history) => Some(read(kept, history, options)),
             Ask::Presence => {

@@ -19,7 +19,10 @@ fn operation(number: u64) -> OperationId {
 fn publish(stream: &mut Stream, term: u64, number: u64) -> Position {
     let options = stream.options;
     let message = Arc::new(Message { time_ms: number, ..Message::default() });
-    stream.append(epoch(term), number, options, operation(number), message, NOW).1.position()
+    let position =
+        stream.append(epoch(term), number, options, operation(number), message, NOW).1.position();
+    stream.commit(position.offset);
+    position
 }
 
 fn stream(size: u32, numbers: std::ops::RangeInclusive<u64>) -> Stream {
@@ -67,11 +70,11 @@ fn what_was_dropped_is_not_recovered() {
     let top = stream.position();
     assert_eq!(stream.resume(Position { offset: 2, ..top }), Resume::Gone);
     assert_eq!(offsets(stream.resume(Position { offset: 3, ..top })), [4, 5]);
-    assert!(stream.expire(NOW + 1_000));
-    assert!(stream.is_empty());
+    stream.expire(NOW + 1_000);
+    assert!(stream.is_empty() && !stream.is_idle(NOW + 1_000));
     assert_eq!(stream.resume(Position { offset: 4, ..top }), Resume::Gone);
     assert_eq!(offsets(stream.resume(top)), [0u64; 0]);
-    assert!(!stream.expire(NOW + 2_000));
+    assert!(stream.is_idle(NOW + 2_000));
 }
 
 #[test]
@@ -122,11 +125,59 @@ fn lines_that_parted_lose_nothing() {
     publish(&mut left, 1, 3);
     publish(&mut right, 2, 4);
     let lost = |merged| match merged {
-        Merged::Forked(lost) => lost.iter().map(|e: &Entry| e.operation.number).collect::<Vec<_>>(),
+        Merged::Forked(lost) => {
+            lost.iter().map(|(_, e): &(Position, Entry)| e.operation.number).collect::<Vec<_>>()
+        }
         other => panic!("not forked: {other:?}"),
     };
     let (left_copy, right_copy) = (copy(&left, 0), copy(&right, 0));
     assert_eq!(lost(left.merge(right_copy, NOW)), [3]);
     assert_eq!(lost(right.merge(left_copy, NOW)), [3]);
     assert_eq!(left, right);
+}
+
+#[test]
+fn what_is_not_committed_is_shown_to_nobody_and_kept() {
+    let mut stream = stream(2, 1..=2);
+    let held = stream.committed();
+    let message = Arc::new(Message::default());
+    for number in 3..=5 {
+        stream.append(epoch(2), number, options(2), operation(number), message.clone(), NOW);
+    }
+    assert_eq!((stream.committed(), stream.len()), (held, 3));
+    assert_eq!(offsets(stream.resume(held)), [0u64; 0]);
+    assert_eq!(stream.resume(stream.position()), Resume::Ahead);
+    assert_eq!(stream.uncommitted().count(), 3);
+    stream.commit(4);
+    let shown = stream.committed();
+    assert_eq!((shown.offset, stream.len()), (4, 2));
+    assert_eq!(offsets(stream.resume(Position { offset: 3, ..shown })), [4]);
+}
+
+#[test]
+fn a_copy_tells_what_is_committed() {
+    let mut ours = stream(10, 1..=3);
+    let message = Arc::new(Message::default());
+    ours.append(epoch(1), 4, options(10), operation(4), message, NOW);
+    let mut theirs = Stream::from_copy(copy(&ours, 0), NOW).expect("a whole copy");
+    assert_eq!(theirs.committed().offset, 3);
+    ours.commit(4);
+    assert_eq!(theirs.merge(copy(&ours, 4), NOW), Merged::Same);
+    assert_eq!(theirs, ours);
+}
+
+#[test]
+fn a_publication_finds_its_place_by_what_it_follows() {
+    let mut ours = stream(10, 1..=2);
+    let mut theirs = ours.clone();
+    publish(&mut ours, 2, 3);
+    publish(&mut ours, 2, 4);
+    let (follows, last) = ours.entry(4).expect("the last one");
+    let early = theirs.place(follows, last.clone(), NOW).expect_err("it follows another");
+    let (follows, first) = ours.entry(3).expect("the one before");
+    assert_eq!(theirs.place(follows, first.clone(), NOW), Ok(()));
+    let follows = theirs.position();
+    assert_eq!(theirs.place(follows, early, NOW), Ok(()));
+    theirs.commit(4);
+    assert_eq!(theirs, ours);
 }

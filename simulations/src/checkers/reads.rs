@@ -1,0 +1,29 @@
+//! Reads are current: what was acknowledged before somebody asked is in the answer. Holds where
+//! nobody is taken for dead that lives, so that two never own a slot unknown to each other.
+use anyhow::ensure;
+use orbweb::ownership::stream::READ_LEN_MAX;
+use orbweb::protocol::channel::Channel;
+
+use crate::clients::Clients;
+
+/// Publications looked for, the last acknowledged ones: an answer carries no more than 300.
+const LOOKED_FOR: usize = 40;
+
+pub(crate) fn check(
+    clients: &Clients,
+    channel: &Channel,
+    acknowledged: usize,
+    answer: &[u64],
+) -> anyhow::Result<()> {
+    let before = clients.acknowledged.get(channel).map_or(&[][..], |all| &all[..acknowledged]);
+    // Of a long stream the answer is only the end.
+    let oldest = answer.iter().min().filter(|_| answer.len() == READ_LEN_MAX);
+    let looked_for = |payload: &&u64| oldest.is_none_or(|oldest| *payload > oldest);
+    for payload in before.iter().rev().take(LOOKED_FOR).filter(looked_for) {
+        ensure!(
+            answer.contains(payload),
+            "stale read: publication {payload} to {channel} was acknowledged before and isn't in {answer:?}"
+        );
+    }
+    Ok(())
+}

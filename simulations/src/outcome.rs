@@ -1,0 +1,96 @@
+//! What a run did, and what all runs did together; and the rare things that must have happened.
+use std::collections::BTreeMap;
+use std::fmt;
+
+use orbweb::ownership::owner::Counts;
+
+/// Rare things that must have happened in a whole set of runs, or it has shown nothing of them.
+const MARKS: [&str; 21] = [
+    "claim incomplete",
+    "claim rejected",
+    "claim won",
+    "committed late by a spare",
+    "crash",
+    "cut",
+    "duplicate suppressed",
+    "fenced with changes pending",
+    "join",
+    "leave",
+    "mute for ever",
+    "one-way cut",
+    "parked, then served",
+    "pause",
+    "position not recovered",
+    "position recovered",
+    "question deferred to a commit",
+    "read checked",
+    "snapshot, then tail",
+    "stray adopted",
+    "taught before up",
+];
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) runs: u64,
+    pub(crate) virtual_ms: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) failed: u64,
+    pub(crate) marks: BTreeMap<&'static str, u64>,
+    pub(crate) fingerprint: u64,
+}
+
+impl Outcome {
+    pub(crate) fn mark(&mut self, mark: &'static str, count: u64) {
+        if count > 0 {
+            *self.marks.entry(mark).or_insert(0) += count;
+        }
+    }
+
+    /// Marks what a node's own counts say that happened between two events.
+    pub(crate) fn mark_counts(&mut self, before: Counts, after: Counts) {
+        for (mark, before, after) in [
+            ("claim won", before.won, after.won),
+            ("claim rejected", before.rejected, after.rejected),
+            ("claim incomplete", before.incomplete, after.incomplete),
+            ("fenced with changes pending", before.fenced, after.fenced),
+            ("snapshot, then tail", before.copied, after.copied),
+            ("committed late by a spare", before.spares, after.spares),
+            ("parked, then served", before.replayed, after.replayed),
+            ("duplicate suppressed", before.repeated, after.repeated),
+            ("question deferred to a commit", before.deferred, after.deferred),
+            ("stray adopted", before.adopted, after.adopted),
+        ] {
+            self.mark(mark, after - before);
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.virtual_ms += other.virtual_ms;
+        self.acknowledged += other.acknowledged;
+        self.failed += other.failed;
+        for (mark, count) in &other.marks {
+            self.mark(mark, *count);
+        }
+    }
+
+    pub(crate) fn unmet(&self) -> Vec<&'static str> {
+        MARKS.into_iter().filter(|mark| !self.marks.contains_key(mark)).collect()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.virtual_ms as f64 / 3_600_000.0;
+        writeln!(
+            f,
+            "{} runs passed: {hours:.2} virtual hours, {} publications acknowledged, {} unknown",
+            self.runs, self.acknowledged, self.failed
+        )?;
+        for (mark, count) in &self.marks {
+            writeln!(f, "  {mark}: {count}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! The life of nodes, what they are told, and what they do.
+use std::collections::BTreeMap;
+
+use rand::Rng;
+
+use orbweb::delivery::core::Core;
+use orbweb::delivery::event::{Action, Event};
+use orbweb::ownership::serving::{Degraded, Serving, ServingGate};
+use orbweb::protocol::ids::{Incarnation, NodeId};
+use orbweb::protocol::peer::{Lane, Outcome, PeerFrame};
+use orbweb::protocol::time::Millis;
+
+use super::{Due, World};
+use crate::checkers::holders::{self, Acknowledged};
+use crate::membership::{Seen, State, node_id, outlook, serving};
+
+/// Within this everybody has learned of a death, paused nodes too, so that nobody counts who is dead
+/// for longer.
+const REMEMBERED_MS: u64 = 3_500;
+/// How long a joining node waits for copies.
+const JOIN_TIMEOUT_MS: u64 = 3_000;
+
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) number: usize,
+    pub(super) core: Core,
+    pub(super) state: State,
+    /// The states that this node believes others to be in.
+    pub(super) seen: BTreeMap<Incarnation, Seen>,
+    gate: ServingGate,
+    /// Whether it was given a seed.
+    seeded: bool,
+    /// What its gate allowed last, and what it has heard of that.
+    allowed: Option<Serving>,
+    pub(super) told: Option<Serving>,
+    pub(super) ticks: u64,
+    /// What has come while the node is paused.
+    pub(super) paused: Option<Vec<Event>>,
+}
+
+impl World {
+    /// Starts a node: the very first starts the cluster, others join as learners.
+    pub(super) fn start(&mut self, number: usize, first: bool) -> anyhow::Result<Incarnation> {
+        let id = node_id(number, self.random.random());
+        let node = id.incarnation;
+        let core = Core::new(node, self.swarm.slots, self.swarm.copies, self.random.random());
+        let gate = ServingGate::new(self.swarm.copies, Degraded::Half);
+        let state = if first { State::Up } else { State::Joining };
+        let heard = self.nodes.values().filter(|n| Some(n.id.incarnation) != self.mute);
+        let seen = heard.map(|n| Seen { id: n.id.clone(), state: n.state });
+        let mut seen: BTreeMap<Incarnation, Seen> =
+            seen.map(|seen| (seen.id.incarnation, seen)).collect();
+        seen.insert(node, Seen { id: id.clone(), state });
+        self.log(|| format!("{id} starts"));
+        let (seeded, allowed, told, ticks, paused) = (!first, None, None, 0, None);
+        let new =
+            Node { id, number, core, state, seen, gate, seeded, allowed, told, ticks, paused };
+        self.nodes.insert(node, new);
+        self.plan(Due::Tick(node), 1);
+        if !first {
+            self.outcome.mark("join", 1);
+            self.plan(Due::JoinTimeout(node), JOIN_TIMEOUT_MS);
+        }
+        self.spread(node, state);
+        self.look(node, true)?;
+        Ok(node)
+    }
+
+    /// Everybody learns of a node's state, each after a time of its own.
+    pub(super) fn spread(&mut self, node: Incarnation, state: State) {
+        let Some(id) = self.nodes.get(&node).map(|n| n.id.clone()) else { return };
+        for by in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let wait = match state {
+                State::Dead => self.random.random_range(400..900),
+                _ if by == node => 1,
+                _ => self.random.random_range(20..300),
+            };
+            self.plan(Due::Learn { by, seen: Seen { id: id.clone(), state } }, wait);
+        }
+    }
+
+    pub(super) fn learn(&mut self, by: Incarnation, seen: Seen) -> anyhow::Result<()> {
+        let alive = self.nodes.get(&seen.id.incarnation).map(|n| n.state);
+        if self.mute == Some(seen.id.incarnation)
+            && seen.state != State::Dead
+            && by != seen.id.incarnation
+        {
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
+        let known = node.seen.get(&seen.id.incarnation);
+        // News may arrive out of order; a state only advances.
+        if known.is_some_and(|k| k.state >= seen.state) && alive.is_none_or(|a| a != seen.state) {
+            return Ok(());
+        }
+        node.seen.insert(seen.id.incarnation, seen);
+        self.look(by, true)
+    }
+
+    /// Looks whether a node may serve, and tells it if that or what it sees has changed.
+    pub(super) fn look(&mut self, by: Incarnation, changed: bool) -> anyhow::Result<()> {
+        let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
+        if node.paused.is_some() && !changed {
+            return Ok(());
+        }
+        let seen: Vec<Seen> = node.seen.values().cloned().collect();
+        let status = node.core.status();
+        let repaired = status.slots_claiming == 0 && status.copies.unrepaired == 0;
+        let me = (&node.id, node.seeded);
+        let serving = serving(&mut node.gate, &seen, me, repaired, Millis(self.now));
+        if !changed && node.allowed == Some(serving) {
+            return Ok(());
+        }
+        node.allowed = Some(serving);
+        self.tell(by, Event::Outlook(outlook(&seen, self.swarm.slots, serving)))
+    }
+
+    pub(super) fn tell(&mut self, node: Incarnation, event: Event) -> anyhow::Result<()> {
+        let Some(target) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if let Some(waiting) = &mut target.paused {
+            if !matches!(event, Event::Tick) {
+                waiting.push(event);
+            }
+            return Ok(());
+        }
+        if let Event::Outlook(outlook) = &event {
+            target.told = Some(outlook.serving);
+        }
+        let before = target.core.ownership().counts();
+        let mut actions = Vec::new();
+        target.core.handle(event, Millis(self.now), &mut actions);
+        let after = target.core.ownership().counts();
+        let claimed = (after.begun > before.begun).then_some(target.told).flatten();
+        self.promises.check(node, target.core.ownership(), self.swarm.slots, claimed)?;
+        if after.begun > before.begun || after.won > before.won {
+            let slots = after.won - before.won;
+            self.log(|| format!("{node:?} claims, or has won {slots} slots"));
+        }
+        self.outcome.mark_counts(before, after);
+        for action in actions {
+            self.act(node, action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, node: Incarnation, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Send { to, lane, frame } => {
+                self.check_sent(node, &frame)?;
+                for to in to {
+                    self.send(node, to, lane, &frame)?;
+                }
+            }
+            Action::Reply { to, reply } => self.replied(node, to, reply)?,
+            Action::Deliver { delivery, .. } => self.delivered(node, &delivery)?,
+            Action::Drained => {
+                self.log(|| format!("{node:?} is drained"));
+                self.outcome.mark("leave", 1);
+                self.remove(node);
+            }
+            Action::CaughtUp => {
+                self.outcome.mark("taught before up", 1);
+                self.turn_up(node)?;
+            }
+            Action::Inspect { .. } | Action::Inspected { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Checks what an owner says at the moment that it says it.
+    fn check_sent(&mut self, owner: Incarnation, frame: &PeerFrame) -> anyhow::Result<()> {
+        match frame {
+            PeerFrame::Result {
+                slot,
+                outcome: Outcome::Published { position: Some(position), copies },
+                ..
+            } => {
+                let living = self.nodes.iter().map(|(node, n)| (*node, &n.core));
+                // Who died a moment ago held what it said that it held.
+                let dead = self.dead.iter().filter(|(at, ..)| self.now - at < REMEMBERED_MS);
+                let nodes = living.chain(dead.map(|(_, node, core)| (*node, core)));
+                let serving = self.nodes.get(&owner).and_then(|node| node.told);
+                let (slot, position, copies) = (*slot, *position, *copies);
+                let acknowledged = Acknowledged { owner, slot, position, copies };
+                holders::check(nodes, &self.channels, serving, self.swarm.copies, acknowledged)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn send(
+        &mut self,
+        from: Incarnation,
+        to: Incarnation,
+        lane: Lane,
+        frame: &PeerFrame,
+    ) -> anyhow::Result<()> {
+        for (at, flight) in
+            self.network.send((from, to, lane), frame, self.now, &mut self.random)?
+        {
+            self.plan_at(Due::Arrive(flight), at);
+        }
+        Ok(())
+    }
+
+    pub(super) fn turn_up(&mut self, node: Incarnation) -> anyhow::Result<()> {
+        if let Some(joiner) = self.nodes.get_mut(&node)
+            && joiner.state == State::Joining
+        {
+            joiner.state = State::Up;
+            self.log(|| format!("{node:?} turns up"));
+            self.spread(node, State::Up);
+        }
+        Ok(())
+    }
+
+    /// A node and its connections are gone; its clients look for another.
+    pub(super) fn remove(&mut self, node: Incarnation) {
+        if self.nodes.contains_key(&node) {
+            self.spread(node, State::Dead);
+            let gone = self.nodes.remove(&node);
+            self.dead.retain(|(at, ..)| self.now - at < REMEMBERED_MS);
+            self.dead.extend(gone.map(|gone| (self.now, node, gone.core)));
+            for client in self.clients.forget_node(node) {
+                let wait = self.random.random_range(20..500);
+                self.plan(Due::Resubscribe(client), wait);
+            }
+        }
+    }
+
+    pub(super) fn up(&self) -> Vec<Incarnation> {
+        let up =
+            self.nodes.iter().filter(|(node, n)| n.state == State::Up && Some(**node) != self.mute);
+        up.map(|(node, _)| *node).collect()
+    }
+
+    pub(super) fn any_up(&mut self) -> Option<Incarnation> {
+        let up = self.up();
+        (!up.is_empty()).then(|| up[self.random.random_range(0..up.len())])
+    }
+
+    /// The nodes that can be heard, as they are.
+    pub(super) fn truth(&self) -> Vec<Seen> {
+        let heard = self.nodes.values().filter(|n| Some(n.id.incarnation) != self.mute);
+        heard.map(|node| Seen { id: node.id.clone(), state: node.state }).collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! What clients do and see.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::Rng;
+
+use orbweb::delivery::event::{
+    Ask, Delivery, DeliveryBody, History, Recover, Reply, Request, RequestId, ShardId,
+};
+use orbweb::protocol::channel::Channel;
+use orbweb::protocol::ids::{ClientId, Incarnation, Position};
+use orbweb::protocol::message::{ClientInfo, Message, Publication};
+
+use super::{Due, World, all_channels, is_fleeting, options};
+use crate::checkers::{kept, reads};
+use crate::clients::{Asked, Subscriber};
+
+/// Reads that took longer than this aren't checked: more may have been published behind what they
+/// are looked through for than one answer carries.
+const READ_MS: u64 = 300;
+/// Every how many publications one goes to a fleeting channel: rarely, so that they are forgotten.
+const FLEETING_EVERY: u32 = 40;
+
+impl World {
+    fn ask(
+        &mut self,
+        node: Incarnation,
+        channel: Channel,
+        ask: Ask,
+        asked: Option<Asked>,
+    ) -> anyhow::Result<()> {
+        let id = RequestId { shard: ShardId(0), number: self.clients.number() };
+        if let Some(asked) = asked {
+            self.clients.waiting.insert((node, id), asked);
+        }
+        let options = options(&channel);
+        let request = Request { id, channel, options, ask };
+        self.tell(node, orbweb::delivery::event::Event::Request(request))
+    }
+
+    fn any_channel(&mut self) -> Channel {
+        let fleeting = self.swarm.fleeting > 0 && self.random.random_range(0..FLEETING_EVERY) == 0;
+        let all = all_channels(&self.swarm).into_iter().filter(|c| is_fleeting(c) == fleeting);
+        let all: Vec<Channel> = all.collect();
+        all[self.random.random_range(0..all.len())].clone()
+    }
+
+    pub(super) fn publish(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.any_up() else { return Ok(()) };
+        let channel = self.any_channel();
+        self.clients.sent += 1;
+        let payload = self.clients.sent;
+        let data = Bytes::from(payload.to_string());
+        let message = Arc::new(Message { data, ..Message::default() });
+        let asked = Asked::Publish { channel: channel.clone(), payload };
+        self.ask(node, channel, Ask::Publish { message, key: None }, Some(asked))
+    }
+
+    pub(super) fn read(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.any_up() else { return Ok(()) };
+        let channel = self.any_channel();
+        if is_fleeting(&channel) {
+            return Ok(());
+        }
+        let acknowledged = self.clients.acknowledged.get(&channel).map_or(0, Vec::len);
+        let asked = Asked::Read { channel: channel.clone(), acknowledged, at: self.now };
+        let history = History { limit: 300, since: None, reverse: true };
+        self.ask(node, channel, Ask::History(history), Some(asked))
+    }
+
+    pub(super) fn ask_presence(&mut self) -> anyhow::Result<()> {
+        for channel in all_channels(&self.swarm).into_iter().filter(|c| !is_fleeting(c)) {
+            let Some(node) = self.any_up() else { return Ok(()) };
+            let asked = Asked::Presence { channel: channel.clone() };
+            self.ask(node, channel, Ask::Presence, Some(asked))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_subscriber(&mut self, channel: &Channel) -> anyhow::Result<()> {
+        let nodes: Vec<Incarnation> = self.nodes.keys().copied().collect();
+        let node = nodes[self.random.random_range(0..nodes.len())];
+        let client = ClientId(self.random.random());
+        let channel = channel.clone();
+        let subscriber =
+            Subscriber { node, channel, position: None, subscribed: false, seen: vec![] };
+        self.clients.subscribers.insert(client, subscriber);
+        self.plan(Due::Resubscribe(client), 50);
+        Ok(())
+    }
+
+    /// A subscriber loses its connection and comes back on another node with its position.
+    pub(super) fn roam(&mut self) -> anyhow::Result<()> {
+        let clients: Vec<ClientId> = self.clients.subscribers.keys().copied().collect();
+        let Some(to) = self.any_up().filter(|_| !clients.is_empty()) else { return Ok(()) };
+        let client = clients[self.random.random_range(0..clients.len())];
+        let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
+        if !subscriber.subscribed {
+            return Ok(());
+        }
+        subscriber.subscribed = false;
+        let (from, channel) = (subscriber.node, subscriber.channel.clone());
+        subscriber.node = to;
+        self.ask(from, channel, Ask::Unsubscribe { client }, None)?;
+        // Not away for more publications than one answer carries.
+        let away = (self.swarm.publish_every_ms * self.swarm.channels as u64 * 60).min(2_000);
+        let wait = self.random.random_range(1..away.max(2));
+        self.plan(Due::Resubscribe(client), wait);
+        Ok(())
+    }
+
+    pub(super) fn subscribe(&mut self, client: ClientId) -> anyhow::Result<()> {
+        let Some(subscriber) = self.clients.subscribers.get(&client) else { return Ok(()) };
+        if subscriber.subscribed {
+            return Ok(());
+        }
+        // As SDKs do: one that can be reached.
+        let mut node = subscriber.node;
+        let gone = self.nodes.get(&node).is_none_or(|_| Some(node) == self.mute);
+        if gone {
+            match self.any_up() {
+                Some(up) => node = up,
+                None => {
+                    self.plan(Due::Resubscribe(client), 200);
+                    return Ok(());
+                }
+            }
+        }
+        let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
+        subscriber.node = node;
+        let channel = subscriber.channel.clone();
+        let recover = subscriber.position.map_or(Recover::No, Recover::From);
+        let (conn_info, chan_info) = (Bytes::new(), Bytes::new());
+        let info = Some(ClientInfo { user: "u".into(), client, conn_info, chan_info });
+        let info = info.filter(|_| !is_fleeting(&channel));
+        let asked = Asked::Subscribe { client };
+        self.ask(node, channel, Ask::Subscribe { client, info, recover }, Some(asked))
+    }
+
+    pub(super) fn replied(
+        &mut self,
+        node: Incarnation,
+        to: RequestId,
+        reply: Reply,
+    ) -> anyhow::Result<()> {
+        match (self.clients.waiting.remove(&(node, to)), reply) {
+            (Some(Asked::Publish { channel, payload }), Reply::Published { position, .. }) => {
+                if let Some(position) = position {
+                    self.names.check(&channel, position, payload)?;
+                }
+                if !is_fleeting(&channel) {
+                    self.clients.acknowledged.entry(channel).or_default().push(payload);
+                }
+            }
+            // It may have been applied or not: a client can't know.
+            (Some(Asked::Publish { .. }), _) => self.clients.failed += 1,
+            (
+                Some(Asked::Subscribe { client }),
+                Reply::Subscribed { position, recovered, publications },
+            ) => self.subscribed(client, position, recovered, &publications)?,
+            (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
+            (Some(Asked::Presence { channel }), Reply::Presence(present)) => {
+                let clients = present.iter().map(|info| info.client).collect();
+                self.clients.present.insert(channel, clients);
+            }
+            (
+                Some(Asked::Read { channel, acknowledged, at }),
+                Reply::History { publications, .. },
+            ) if self.now - at < READ_MS => {
+                self.outcome.mark("read checked", 1);
+                let answer: anyhow::Result<Vec<u64>> =
+                    publications.iter().map(|p| kept::payload(&p.message.data)).collect();
+                reads::check(&self.clients, &channel, acknowledged, &answer?)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn subscribed(
+        &mut self,
+        client: ClientId,
+        position: Option<Position>,
+        recovered: bool,
+        publications: &[Publication],
+    ) -> anyhow::Result<()> {
+        let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
+        let fleeting = is_fleeting(&subscriber.channel);
+        match (subscriber.position, recovered) {
+            _ if fleeting => {}
+            (Some(_), true) => self.clients.recovered += 1,
+            (Some(_), false) => {
+                self.clients.unrecovered += 1;
+                subscriber.seen.clear();
+            }
+            (None, _) => {}
+        }
+        for publication in publications {
+            let payload = kept::payload(&publication.message.data)?;
+            self.names.check(&subscriber.channel, publication.position(), payload)?;
+            subscriber.seen.push(payload);
+        }
+        let before = std::mem::replace(&mut subscriber.position, position);
+        subscriber.subscribed = true;
+        let node = subscriber.node;
+        if !recovered && before.is_some() && !fleeting {
+            self.log(|| {
+                format!(
+                    "{client:?} on {node:?} isn't recovered from {before:?}, is at {position:?}"
+                )
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn delivered(
+        &mut self,
+        node: Incarnation,
+        delivery: &Delivery,
+    ) -> anyhow::Result<()> {
+        let here = self.clients.subscribers.iter_mut().filter(|(_, subscriber)| {
+            subscriber.node == node
+                && subscriber.channel == delivery.channel
+                && subscriber.subscribed
+        });
+        let mut lost = Vec::new();
+        for (client, subscriber) in here {
+            match &delivery.body {
+                DeliveryBody::Publication { message, position, .. } => {
+                    let payload = kept::payload(&message.data)?;
+                    subscriber.seen.push(payload);
+                    let before = std::mem::replace(&mut subscriber.position, *position);
+                    let Some(position) = *position else { continue };
+                    self.names.check(&subscriber.channel, position, payload)?;
+                    let continues = before.is_none_or(|before| {
+                        // A stream that was made anew and then found its history goes on behind it.
+                        let begins = before.epoch != position.epoch || before.offset == 0;
+                        begins || before.offset + 1 == position.offset
+                    });
+                    anyhow::ensure!(
+                        continues,
+                        "I3: {client:?} got {position:?} of {} behind {before:?}",
+                        subscriber.channel
+                    );
+                }
+                DeliveryBody::Lost => {
+                    subscriber.subscribed = false;
+                    lost.push(*client);
+                }
+                DeliveryBody::Join(_) | DeliveryBody::Leave(_) => {}
+            }
+        }
+        for client in lost {
+            self.plan(Due::Resubscribe(client), 30);
+        }
+        Ok(())
+    }
+}

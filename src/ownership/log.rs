@@ -1,0 +1,278 @@
+//! The log of one owned slot: its changes in order, who holds them, and what waits for them to be
+//! committed. Pure bookkeeping of the owner; it sends nothing.
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::holding::ENTRY_BYTES;
+use crate::protocol::channel::Channel;
+use crate::protocol::ids::{Incarnation, Position};
+use crate::protocol::peer::{Change, PeerFrame};
+use crate::protocol::time::Millis;
+
+/// Committed changes kept for followers that lag, a slot; who lags more pulls a copy instead.
+pub(super) const KEPT_MAX: usize = 8_192;
+/// Payload bytes of the same.
+pub(super) const KEPT_BYTES_MAX: usize = 8 << 20;
+/// Changes that may wait to be committed, a slot; over it operations are refused for now.
+pub const UNCOMMITTED_MAX: usize = 8_192;
+/// Changes sent to a follower beyond what it acknowledged.
+const WINDOW: u64 = 1_024;
+/// Changes sent again at once to a follower that is silent: the link may have lost them, but a
+/// follower that is merely slow isn't helped by more to read.
+const AGAIN: u64 = 64;
+
+/// Whom to tell once a change is committed: the gateway and its number for the operation.
+pub(super) type Results = SmallVec<[(Incarnation, u64); 1]>;
+
+/// A change that isn't committed yet, and what waits for it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) index: u64,
+    /// The publication that is to be delivered then.
+    pub(super) place: Option<(Channel, Position)>,
+    pub(super) results: Results,
+    /// Questions to be answered then, with their senders.
+    pub(super) asks: Vec<(Incarnation, PeerFrame)>,
+}
+
+/// What the owner knows of a node that holds copies of the slot.
+#[derive(Clone, Debug)]
+pub(super) struct Follower {
+    /// It holds the changes behind this index up to `acked`; and all before if it is whole.
+    pub(super) from: u64,
+    pub(super) acked: u64,
+    pub(super) sent: u64,
+    /// The number of the copy that it is asked to have, and of the one that it has.
+    pub(super) number: u64,
+    pub(super) followed: u64,
+    /// When it was asked for the copy.
+    pub(super) asked: Option<Millis>,
+    /// Since when it acknowledges nothing of what was sent.
+    pub(super) since: Millis,
+    /// When it was sent again what it is silent about, and the pause until the next time; 0 = it
+    /// isn't silent.
+    pub(super) tried: Millis,
+    pub(super) retry_ms: u64,
+    /// It stands in for one that is silent.
+    pub(super) spare: bool,
+}
+
+impl Follower {
+    /// Whether it holds everything before its tail.
+    pub(super) fn is_whole(&self) -> bool {
+        self.followed == self.number
+    }
+
+    /// How long it has been silent about what was sent; 0 if nothing is outstanding.
+    pub(super) fn silent_ms(&self, now: Millis) -> u64 {
+        if self.acked < self.sent { now.since(self.since) } else { 0 }
+    }
+
+    fn holds(&self, index: u64) -> bool {
+        self.acked >= index && (self.is_whole() || self.from < index)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// The index of the first change that is kept.
+    first: u64,
+    changes: VecDeque<Arc<Change>>,
+    bytes: usize,
+    committed: u64,
+    /// Changes up to here were taken over with the slot: some may have been acknowledged.
+    base: u64,
+    /// Nothing was held when the log began.
+    founded: bool,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) followers: BTreeMap<Incarnation, Follower>,
+}
+
+impl Log {
+    /// The log of a slot that was just won, or nothing of which was ever held if `founded`.
+    pub(super) fn new(founded: bool) -> Self {
+        Self {
+            first: 1,
+            changes: VecDeque::new(),
+            bytes: 0,
+            committed: 0,
+            base: 0,
+            founded,
+            waiting: VecDeque::new(),
+            followers: BTreeMap::new(),
+        }
+    }
+
+    /// The index of the last change; 0 = none.
+    pub(super) fn last(&self) -> u64 {
+        self.first + self.changes.len() as u64 - 1
+    }
+
+    /// Changes up to this index are committed.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// What was logged so far was taken over with the slot.
+    pub(super) fn take_over(&mut self) {
+        self.base = self.last();
+    }
+
+    /// Whether all that was taken over is committed, and so can be shown.
+    pub(super) fn is_settled(&self) -> bool {
+        self.committed >= self.base
+    }
+
+    /// Changes that aren't committed.
+    pub(super) fn uncommitted(&self) -> usize {
+        (self.last() - self.committed) as usize
+    }
+
+    /// Takes the next change.
+    pub(super) fn push(&mut self, index: u64, change: Change, place: Option<(Channel, Position)>) {
+        debug_assert_eq!(index, self.last() + 1, "each index is one change");
+        self.bytes += size_of(&change);
+        self.changes.push_back(Arc::new(change));
+        let (results, asks) = (Results::new(), Vec::new());
+        self.waiting.push_back(Waiting { index, place, results, asks });
+    }
+
+    /// What waits for a publication to be committed.
+    pub(super) fn waiting_for(&mut self, position: Position) -> Option<&mut Waiting> {
+        let at = |w: &Waiting| w.place.as_ref().is_some_and(|(_, place)| *place == position);
+        self.waiting.iter_mut().rev().find(|waiting| at(waiting))
+    }
+
+    /// A node is to hold copies from now on: of what isn't committed at once, of the rest when it
+    /// has followed, unless it is a `spare`.
+    pub(super) fn add_follower(&mut self, node: Incarnation, spare: bool, now: Millis) {
+        let from = self.committed;
+        let number = u64::from(!(spare || self.founded && from == 0));
+        let new = Follower {
+            from,
+            acked: from,
+            sent: from,
+            number,
+            followed: if spare { u64::MAX } else { 0 },
+            asked: None,
+            since: now,
+            tried: now,
+            retry_ms: 0,
+            spare,
+        };
+        self.followers.insert(node, new);
+    }
+
+    /// What a follower is to be sent now: the index before it, and the changes. What is silent for
+    /// long gets little.
+    pub(super) fn next(&mut self, node: Incarnation, now: Millis) -> (u64, Vec<Arc<Change>>) {
+        let (first, last) = (self.first, self.last());
+        let Some(follower) = self.followers.get_mut(&node) else { return (0, vec![]) };
+        let after = follower.sent;
+        let upto = last.min(follower.acked + if follower.retry_ms > 0 { AGAIN } else { WINDOW });
+        if upto <= after {
+            return (after, vec![]);
+        }
+        if follower.sent == follower.acked && follower.retry_ms == 0 {
+            follower.since = now;
+        }
+        follower.sent = upto;
+        let range = (after + 1 - first) as usize..(upto + 1 - first) as usize;
+        (after, self.changes.range(range).cloned().collect())
+    }
+
+    /// The index up to which `required` nodes hold everything, this one included.
+    pub(super) fn committable(&self, required: usize) -> u64 {
+        let mut committed = self.committed;
+        loop {
+            let holders = self.followers.values().filter(|f| f.is_whole() || f.from <= committed);
+            let mut acked: SmallVec<[u64; 6]> = holders.map(|f| f.acked).collect();
+            acked.push(self.last());
+            acked.sort_unstable_by(|one, other| other.cmp(one));
+            match acked.get(required.saturating_sub(1)) {
+                Some(next) if *next > committed => committed = *next,
+                _ => return committed,
+            }
+        }
+    }
+
+    /// How many nodes hold a change, this one included.
+    pub(super) fn copies(&self, index: u64) -> u8 {
+        let holders = self.followers.values().filter(|follower| follower.holds(index));
+        1 + holders.count().min(254) as u8
+    }
+
+    /// Nodes that hold everything but what is on its way, this one included.
+    pub(super) fn whole_copies(&self) -> usize {
+        1 + self.followers.values().filter(|f| f.is_whole() && !f.spare).count()
+    }
+
+    /// Lets go of who stands in for another, once all that are to hold the slot hold it.
+    pub(super) fn drop_spares(&mut self) {
+        let last = self.last();
+        if self.followers.values().all(|f| f.spare || f.is_whole() && f.acked == last) {
+            self.followers.retain(|_, follower| !follower.spare);
+        }
+    }
+
+    /// Whether all followers hold all changes.
+    pub(super) fn is_held(&self) -> bool {
+        let last = self.last();
+        self.followers.values().all(|follower| follower.acked == last)
+    }
+
+    /// Nodes that hold all that is committed, this one included.
+    pub(super) fn committed_copies(&self) -> usize {
+        let holds = |f: &&Follower| f.is_whole() && f.acked >= self.committed;
+        1 + self.followers.values().filter(holds).count()
+    }
+
+    /// Notes that changes up to `index` are committed, and takes what waited for that.
+    pub(super) fn commit(&mut self, index: u64) -> Vec<Waiting> {
+        self.committed = self.committed.max(index);
+        let ready = self.waiting.iter().take_while(|waiting| waiting.index <= index).count();
+        let ready = self.waiting.drain(..ready).collect();
+        self.shorten();
+        ready
+    }
+
+    /// Drops committed changes that all have, or that are too many. Who lacks them then pulls a copy
+    /// again.
+    pub(super) fn shorten(&mut self) {
+        let acked = self.followers.values().map(|f| f.acked).min().unwrap_or(self.committed);
+        let needed = acked.min(self.committed);
+        while self.first <= self.committed
+            && (self.first <= needed
+                || self.changes.len() > KEPT_MAX
+                || self.bytes > KEPT_BYTES_MAX)
+        {
+            let Some(change) = self.changes.pop_front() else { break };
+            (self.first, self.bytes) = (self.first + 1, self.bytes - size_of(&change));
+        }
+        for follower in self.followers.values_mut().filter(|f| f.acked + 1 < self.first) {
+            let from = self.committed;
+            (follower.from, follower.acked, follower.sent) = (from, from, from);
+            if !follower.spare {
+                (follower.number, follower.asked) = (follower.number + 1, None);
+            }
+        }
+    }
+
+    /// What is held has grown beside the log: followers need a new copy.
+    pub(super) fn outdate(&mut self) {
+        for follower in self.followers.values_mut().filter(|follower| !follower.spare) {
+            (follower.number, follower.asked) = (follower.number + 1, None);
+        }
+    }
+}
+
+/// About the bytes of a change.
+pub(super) fn size_of(change: &Change) -> usize {
+    match change {
+        Change::Publish { entry, .. } => entry.publication.message.data.len() + ENTRY_BYTES,
+        Change::Begin { .. } | Change::Forget { .. } => ENTRY_BYTES,
+    }
+}
