@@ -15,9 +15,10 @@ RUN cargo build --release --locked --package orbweb --bin orbweb
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/orbweb /usr/local/bin/orbweb
 USER 10001:10001
-# Clients and HTTP; peers speak QUIC on the UDP port once a secret is given.
+# Clients and HTTP; peers speak QUIC on the UDP port once a secret is given, and notice dead processes
+# sooner by TCP on the same number.
 ENV ORBWEB_LISTEN=0.0.0.0:8000
-EXPOSE 8000/tcp 7400/udp
+EXPOSE 8000/tcp 7400/udp 7400/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
     CMD ["orbweb", "status", "--ready"]

@@ -121,7 +121,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "mesh_listen",
         mesh_listen,
-        "Address and UDP port for peers. Needs a secret. Default: 0.0.0.0:7400 if there is a secret, else none."
+        "Address and UDP port for peers; TCP on the same number is optional and tells of dead processes sooner. Needs a secret. Default: 0.0.0.0:7400 if there is a secret, else none."
     ),
     knob!(
         Config,

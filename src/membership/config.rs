@@ -41,8 +41,8 @@ pub struct MembershipConfig {
     pub resolver: Resolver,
 }
 
-/// How soon a silent node is taken as dead. The defaults notice a killed process in 0.5 to 0.8 s
-/// and were free of false deaths under CPU load.
+/// How soon a silent node is taken as dead. The defaults notice it in 0.5 to 0.8 s and were free of
+/// false deaths under CPU load.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Detector {
     /// Time between gossip rounds, default 100 ms; take 200 to 250 ms with 100 nodes or more:

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use super::seeds::Seeds;
 use super::snapshot::{LiveMember, Snapshot};
 use super::stall::TICK_MS;
 use super::transport::ChannelTransport;
+use super::verdicts::Finding;
 use crate::protocol::ids::NodeId;
 use crate::protocol::time::Millis;
 
@@ -35,6 +36,7 @@ pub(super) struct Wiring {
     pub(super) config: MembershipConfig,
     pub(super) transport: ChannelTransport,
     pub(super) linked: watch::Receiver<Vec<NodeId>>,
+    pub(super) findings: mpsc::Receiver<Finding>,
     pub(super) seeds: watch::Receiver<Seeds>,
     pub(super) state: Arc<watch::Sender<State>>,
     pub(super) stop: CancellationToken,
@@ -49,6 +51,8 @@ pub(super) struct Gossip {
     started: Instant,
     generation: u64,
     live: Live,
+    /// Heard and not yet told to the roster.
+    findings: Vec<Finding>,
     probe: Probe,
 }
 
@@ -66,6 +70,7 @@ impl Gossip {
             Inputs {
                 sightings: &[],
                 linked: &wiring.linked.borrow(),
+                findings: &[],
                 seeds: &wiring.seeds.borrow(),
                 state: *wiring.state.borrow(),
                 healthy: true,
@@ -77,6 +82,7 @@ impl Gossip {
             started: Instant::now(),
             generation: wiring.config.generation,
             live: Live::default(),
+            findings: Vec::new(),
             probe: Probe::new(wiring.config.detector.gossip_interval),
             roster,
             wiring,
@@ -160,6 +166,7 @@ impl Gossip {
                     return Ended::Failed;
                 }
                 Ok(()) = live.changed() => self.live.read(&live.borrow_and_update(), &self.roster),
+                Some(finding) = self.wiring.findings.recv() => self.findings.push(finding),
                 Ok(()) = self.wiring.linked.changed() => {}
                 Ok(()) = self.wiring.seeds.changed() => {}
                 Ok(()) = self.state.changed() => {}
@@ -188,6 +195,7 @@ impl Gossip {
             Inputs {
                 sightings: &self.live.sightings,
                 linked: &self.wiring.linked.borrow_and_update(),
+                findings: &std::mem::take(&mut self.findings),
                 seeds: &seeds,
                 state: *self.state.borrow_and_update(),
                 healthy,
@@ -247,6 +255,9 @@ fn log_changes(before: &Snapshot, after: &Snapshot) {
     }
     for member in before.members.iter().filter(|member| !is_in(after, member)) {
         tracing::info!(peer = %member.id, address = %member.address, "member.lost");
+    }
+    for node in after.dead.iter().filter(|node| !before.dead.contains(node)) {
+        tracing::info!(peer = %node, "member.dead");
     }
     if before.view != after.view {
         let names: Vec<&str> = after.view.members().iter().map(|m| m.id.name.as_str()).collect();

@@ -1,9 +1,10 @@
 //! Who is there: gossip's live nodes, collapsed to one incarnation a name, and held a little longer
-//! than gossip calls them live.
+//! than gossip calls them live. Who is known to be dead isn't held.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::snapshot::LiveMember;
+use super::verdicts::Verdicts;
 use crate::protocol::ids::NodeName;
 use crate::protocol::time::Millis;
 
@@ -39,16 +40,18 @@ impl Liveness {
         Self { hold_ms, held: BTreeMap::new() }
     }
 
-    /// Takes in whom gossip calls live; while this process is `stalled`, nobody dies. Returns who
-    /// died.
+    /// Takes in whom gossip calls live; while this process is `stalled`, nobody dies of silence.
+    /// Those whom verdicts call dead aren't live, whatever gossip says. Returns who died.
     pub fn observe(
         &mut self,
         now: Millis,
         stalled: bool,
         sightings: &[Sighting],
+        verdicts: &Verdicts,
     ) -> Vec<Arc<LiveMember>> {
+        let is_dead = |sighting: &Sighting| verdicts.is_dead(sighting.member.id.incarnation);
         let mut newest: BTreeMap<&NodeName, &Sighting> = BTreeMap::new();
-        for sighting in sightings.iter().take(MEMBERS_MAX) {
+        for sighting in sightings.iter().filter(|seen| !is_dead(seen)).take(MEMBERS_MAX) {
             let seen = newest.entry(&sighting.member.id.name).or_insert(sighting);
             if sighting.generation > seen.generation {
                 *seen = sighting;
@@ -65,7 +68,8 @@ impl Liveness {
                 return true;
             }
             let since = *held.missing_since.get_or_insert(now);
-            let dead = !stalled && now.since(since) >= hold_ms;
+            let silent = !stalled && now.since(since) >= hold_ms;
+            let dead = silent || is_dead(&held.sighting);
             if dead {
                 died.push(held.sighting.member.clone());
             }
@@ -97,7 +101,9 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::config::Detector;
     use crate::membership::tests::live_member;
+    use crate::membership::verdicts::{Door, Finding};
 
     fn sighting(name: &str, generation: u64) -> Sighting {
         let member = live_member(name, u128::from(generation));
@@ -109,6 +115,16 @@ mod tests {
         liveness.live().map(id).collect()
     }
 
+    /// What gossip alone does.
+    fn observe(
+        liveness: &mut Liveness,
+        now: Millis,
+        stalled: bool,
+        sightings: &[Sighting],
+    ) -> Vec<Arc<LiveMember>> {
+        liveness.observe(now, stalled, sightings, &Verdicts::new(&Detector::default()))
+    }
+
     fn alone() -> Vec<(String, u128)> {
         vec![("a".to_owned(), 1)]
     }
@@ -116,53 +132,71 @@ mod tests {
     #[test]
     fn a_missing_node_is_held_and_then_dead() {
         let mut liveness = Liveness::new(200);
-        liveness.observe(Millis(0), false, &[sighting("a", 1), sighting("b", 1)]);
+        observe(&mut liveness, Millis(0), false, &[sighting("a", 1), sighting("b", 1)]);
         for now in [1_000, 1_199] {
-            let died = liveness.observe(Millis(now), false, &[sighting("a", 1)]);
+            let died = observe(&mut liveness, Millis(now), false, &[sighting("a", 1)]);
             assert_eq!((died.len(), live(&liveness).len()), (0, 2));
         }
-        let died = liveness.observe(Millis(1_200), false, &[sighting("a", 1)]);
+        let died = observe(&mut liveness, Millis(1_200), false, &[sighting("a", 1)]);
         assert_eq!((died.len(), live(&liveness)), (1, alone()));
     }
 
     #[test]
     fn a_node_that_is_back_within_the_hold_never_died() {
         let mut liveness = Liveness::new(200);
-        liveness.observe(Millis(0), false, &[sighting("a", 1)]);
-        liveness.observe(Millis(100), false, &[]);
-        liveness.observe(Millis(290), false, &[sighting("a", 1)]);
-        assert!(liveness.observe(Millis(400), false, &[]).is_empty());
+        observe(&mut liveness, Millis(0), false, &[sighting("a", 1)]);
+        observe(&mut liveness, Millis(100), false, &[]);
+        observe(&mut liveness, Millis(290), false, &[sighting("a", 1)]);
+        assert!(observe(&mut liveness, Millis(400), false, &[]).is_empty());
         assert_eq!(live(&liveness), alone(), "the hold begins anew");
     }
 
     #[test]
     fn a_stalled_node_believes_no_death() {
         let mut liveness = Liveness::new(200);
-        liveness.observe(Millis(0), false, &[sighting("a", 1)]);
-        assert!(liveness.observe(Millis(9_000), true, &[]).is_empty());
-        assert!(liveness.observe(Millis(9_900), true, &[]).is_empty());
+        observe(&mut liveness, Millis(0), false, &[sighting("a", 1)]);
+        assert!(observe(&mut liveness, Millis(9_000), true, &[]).is_empty());
+        assert!(observe(&mut liveness, Millis(9_900), true, &[]).is_empty());
         assert_eq!(live(&liveness), alone());
-        assert_eq!(liveness.observe(Millis(10_000), false, &[]).len(), 1);
+        assert_eq!(observe(&mut liveness, Millis(10_000), false, &[]).len(), 1);
     }
 
     #[test]
     fn the_newest_incarnation_of_a_name_counts() {
         let mut liveness = Liveness::new(200);
-        liveness.observe(Millis(0), false, &[sighting("a", 1)]);
-        liveness.observe(Millis(10), false, &[sighting("a", 2), sighting("a", 1)]);
+        observe(&mut liveness, Millis(0), false, &[sighting("a", 1)]);
+        observe(&mut liveness, Millis(10), false, &[sighting("a", 2), sighting("a", 1)]);
         assert_eq!(live(&liveness), [("a".to_owned(), 2)]);
-        let died = liveness.observe(Millis(300), false, &[sighting("a", 2)]);
+        let died = observe(&mut liveness, Millis(300), false, &[sighting("a", 2)]);
         assert!(died.is_empty(), "the first one was replaced, it didn't die");
     }
 
     #[test]
     fn an_older_incarnation_comes_back_only_when_the_newer_is_dead() {
         let mut liveness = Liveness::new(200);
-        liveness.observe(Millis(0), false, &[sighting("a", 2)]);
-        liveness.observe(Millis(10), false, &[sighting("a", 1)]);
+        observe(&mut liveness, Millis(0), false, &[sighting("a", 2)]);
+        observe(&mut liveness, Millis(10), false, &[sighting("a", 1)]);
         assert_eq!(live(&liveness), [("a".to_owned(), 2)]);
-        liveness.observe(Millis(210), false, &[sighting("a", 1)]);
-        liveness.observe(Millis(220), false, &[sighting("a", 1)]);
+        observe(&mut liveness, Millis(210), false, &[sighting("a", 1)]);
+        observe(&mut liveness, Millis(220), false, &[sighting("a", 1)]);
         assert_eq!(live(&liveness), alone());
+    }
+
+    #[test]
+    fn who_is_known_to_be_dead_dies_at_once_whatever_gossip_says() {
+        let mut liveness = Liveness::new(200);
+        let both = [sighting("a", 1), sighting("b", 2)];
+        observe(&mut liveness, Millis(0), false, &both);
+        let mut verdicts = Verdicts::new(&Detector::default());
+        let bob = live_member("b", 2).id;
+        let finding = Finding { node: bob, door: Door::Refused, link_answers: false };
+        verdicts.hear(Millis(10), false, &finding);
+        assert_eq!(liveness.observe(Millis(10), false, &both, &verdicts).len(), 1);
+        assert_eq!(live(&liveness), alone());
+        assert!(liveness.observe(Millis(60), false, &both, &verdicts).is_empty(), "it died once");
+
+        let restarted = [sighting("a", 1), sighting("b", 2), sighting("b", 3)];
+        liveness.observe(Millis(110), false, &restarted, &verdicts);
+        assert_eq!(live(&liveness).last(), Some(&("b".to_owned(), 3)));
     }
 }

@@ -8,7 +8,8 @@
 //! - [`facts`]: what members gossip of themselves, as text and as types.
 //! - [`snapshot`]: what comes out.
 //! - [`roster`]: from gossip and links to a snapshot. Pure, like its parts: [`stall`] (is it me who
-//!   is late?), [`liveness`] (who is there), [`links`] (what I report of my links),
+//!   is late?), [`liveness`] (who is there), [`verdicts`] (whose process is known to be gone),
+//!   [`links`] (what I report of my links),
 //!   [`view_tracker`] (who counts), [`relay`] (who is reached through whom).
 //! - [`seeds`]: the addresses behind seeds; [`probe`]: whose turn it is to be tried;
 //!   [`transport`]: chitchat's socket; `live`: what it calls live; `gossip`: the task.
@@ -38,12 +39,14 @@ pub mod seeds;
 pub mod snapshot;
 pub mod stall;
 pub mod transport;
+pub mod verdicts;
 pub mod view_tracker;
 
 pub use config::{Detector, MembershipConfig};
 pub use facts::State;
 pub use outlook::Lookout;
 pub use snapshot::Snapshot;
+pub use verdicts::{Door, Finding};
 
 #[cfg(test)]
 mod tests;
@@ -85,11 +88,13 @@ impl Membership {
     /// Starts gossiping; must be called on a runtime. `gossip_out` is never waited for: what
     /// doesn't fit is dropped. `gossip_in` must bring authenticated messages only, each with the
     /// address that its sender advertises. `linked` lists the peers with a working link now.
+    /// `findings` may bring what was found at doors of peers whose connection ended.
     pub fn start(
         config: MembershipConfig,
         gossip_out: mpsc::Sender<GossipMessage>,
         gossip_in: mpsc::Receiver<GossipMessage>,
         linked: watch::Receiver<Vec<NodeId>>,
+        findings: mpsc::Receiver<Finding>,
     ) -> Result<Self, MembershipError> {
         let seed_list = config.check()?;
         let known = seeds::Seeds::literal(&seed_list, &config);
@@ -102,6 +107,7 @@ impl Membership {
             state: state.clone(),
             stop: stop.clone(),
             linked,
+            findings,
             config,
         });
         let snapshots = shell.snapshots();

@@ -12,6 +12,7 @@ use super::relay::relays;
 use super::seeds::Seeds;
 use super::snapshot::{LiveMember, Snapshot, Target};
 use super::stall::StallGuard;
+use super::verdicts::{Finding, Verdicts};
 use super::view_tracker::ViewTracker;
 use crate::ownership::view::Candidate;
 use crate::protocol::ids::NodeId;
@@ -32,6 +33,8 @@ pub struct Inputs<'a> {
     pub sightings: &'a [Sighting],
     /// Peers with a working link.
     pub linked: &'a [NodeId],
+    /// What was found since the last time, at doors of members whose connection ended.
+    pub findings: &'a [Finding],
     /// What is known of the seeds.
     pub seeds: &'a Seeds,
     /// Where this node is in its life.
@@ -47,6 +50,7 @@ pub struct Roster {
     generation: u64,
     stall: StallGuard,
     liveness: Liveness,
+    verdicts: Verdicts,
     links: LinkReport,
     tracker: ViewTracker,
     lost: BTreeMap<SocketAddr, Millis>,
@@ -66,6 +70,7 @@ impl Roster {
             generation: config.generation,
             stall: StallGuard::new(millis(config.detector.gossip_interval)),
             liveness: Liveness::new(millis(config.detector.hold)),
+            verdicts: Verdicts::new(&config.detector),
             links: LinkReport::default(),
             tracker: ViewTracker::default(),
             lost: BTreeMap::new(),
@@ -80,6 +85,8 @@ impl Roster {
     /// What is seen at this moment. To be called at least every [`super::stall::TICK_MS`].
     pub fn observe(&mut self, now: Millis, inputs: Inputs<'_>) -> Snapshot {
         let stalled = self.stall.observe(now);
+        inputs.findings.iter().for_each(|finding| self.verdicts.hear(now, stalled, finding));
+        self.verdicts.observe(now, inputs.linked);
         self.describe_me(now, inputs);
         let members = self.members(now, stalled, inputs.sightings);
         let up = members.iter().filter(|member| member.facts.state == State::Up);
@@ -93,6 +100,7 @@ impl Roster {
             seeds: inputs.seeds.addresses.clone(),
             seeded: inputs.seeds.foreign,
             linked: !inputs.linked.is_empty(),
+            dead: self.verdicts.dead(),
             stalled,
             healthy: inputs.healthy,
             replaced_by: self.replaced_by(inputs.sightings),
@@ -122,7 +130,7 @@ impl Roster {
         stalled: bool,
         sightings: &[Sighting],
     ) -> Vec<Arc<LiveMember>> {
-        for dead in self.liveness.observe(now, stalled, sightings) {
+        for dead in self.liveness.observe(now, stalled, sightings, &self.verdicts) {
             if dead.facts.state != State::Leaving {
                 self.lost.insert(dead.address, now);
             }

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub seeded: bool,
     /// Whether there is a working link to a peer.
     pub linked: bool,
+    /// Incarnations whose process is known to be gone; of those gossip isn't believed for a while.
+    pub dead: Vec<NodeId>,
     /// This node's own ticks came late: what it sees may be long past, and no death is believed.
     pub stalled: bool,
     /// Gossip runs; if not, this is what was seen last, and the node isn't ready.

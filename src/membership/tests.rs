@@ -14,6 +14,11 @@ use crate::protocol::ids::Incarnation;
 
 mod mesh;
 
+/// Nobody looks at doors.
+pub(super) fn no_findings() -> mpsc::Receiver<Finding> {
+    mpsc::channel(1).1
+}
+
 /// A live `up` member without links.
 pub(super) fn live_member(name: &str, incarnation: u128) -> LiveMember {
     LiveMember {
@@ -43,6 +48,7 @@ pub(super) fn snapshot_of(members: Vec<Arc<LiveMember>>) -> Snapshot {
         seeds: Vec::new(),
         seeded: true,
         linked: members.len() > 1,
+        dead: Vec::new(),
         stalled: false,
         healthy: true,
         replaced_by: None,
@@ -102,6 +108,26 @@ async fn a_killed_node_is_out_of_every_view_in_time() {
     assert!(took >= Duration::from_millis(200), "the hold was skipped: {took:?}");
     let target = mesh.now('a').targets.into_iter().find(|t| t.address == address_of('c'));
     assert_eq!(target.map(|t| t.id), Some(None), "its address is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_node_whose_door_is_shut_is_out_at_once_and_stays_out() {
+    let mut mesh = Mesh::default();
+    mesh.start_all("abc");
+    mesh.all_see("abc").await;
+    sleep(Duration::from_secs(20)).await;
+    let node = mesh.now('c').me;
+    mesh.kill('c');
+    for name in ['a', 'b'] {
+        let (node, door) = (node.clone(), Door::Refused);
+        mesh.find(name, Finding { node, door, link_answers: false });
+    }
+    let took = mesh.all_see("ab").await;
+    assert!(took < Duration::from_millis(10), "took {took:?}");
+    for _ in 0..200 {
+        sleep(Duration::from_millis(50)).await;
+        assert!(mesh.snapshots().iter().all(|s| view(s) == "ab"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +296,8 @@ async fn without_links_gossip_ends_and_says_so() {
     let (_linked, linked) = watch::channel(Vec::new());
     let id = live_member("a", 1).id;
     let config = MembershipConfig::new(id, 1, address_of('a'));
-    let membership = Membership::start(config, gossip_out, gossip_in, linked).unwrap();
+    let membership =
+        Membership::start(config, gossip_out, gossip_in, linked, no_findings()).unwrap();
     let mut snapshots = membership.snapshots();
     assert!(snapshots.borrow().healthy);
     drop(links);

@@ -67,6 +67,10 @@ impl NodeMetrics {
             add("link", "frames_unreachable", false, stats.unreachable);
             add("link", "gossip_dropped", false, stats.gossip_dropped);
             add("link", "relay_dropped", false, stats.relay_dropped);
+            add("lifeline", "up", true, stats.lifelines);
+            add("lifeline", "cut", false, stats.lifelines_cut);
+            add("lifeline", "refused", false, stats.lifelines_refused);
+            add("lifeline", "turned_away", false, stats.lifelines_turned_away);
         }
         values
     }

@@ -18,11 +18,13 @@ pub struct Sockets {
     pub mesh: Option<Mesh>,
 }
 
-/// The socket for peers.
+/// The sockets for peers.
 #[derive(Debug)]
 pub struct Mesh {
     /// Bound.
     pub socket: UdpSocket,
+    /// At the same address and number, for lifelines, if it could be had.
+    pub lifelines: Option<TcpListener>,
     /// How peers reach it.
     pub advertise: SocketAddr,
 }
@@ -51,8 +53,14 @@ impl Mesh {
             }
             None => bound,
         };
-        Ok(Self { socket, advertise })
+        Ok(Self { socket, lifelines: listen_beside(bound), advertise })
     }
+}
+
+/// TCP beside the mesh's UDP. Without it all goes on; dead processes are noticed a little later.
+fn listen_beside(address: SocketAddr) -> Option<TcpListener> {
+    let listener = listen(address);
+    listener.inspect_err(|error| tracing::info!(%address, %error, "lifeline.no_listener")).ok()
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -21,12 +21,12 @@ use crate::delivery::event::{CoreStatus, Event, Outlook, ShardId};
 use crate::delivery::mailbox::{CoreSender, ShardSender};
 use crate::engine::{Engine, LinkNews, Progress};
 use crate::gateway::{self, Gateway, GatewayConfig, Limits, Origins, Threads, Times};
-use crate::membership::{Lookout, Membership, MembershipConfig, Snapshot};
+use crate::membership::{self, Lookout, Membership, MembershipConfig, Snapshot};
 use crate::ownership::placement::Placement;
 use crate::ownership::serving::{Degraded, Serving, ServingGate};
 use crate::ownership::view::{Member, View};
 use crate::peers::{
-    Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
+    self, Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
 };
 use crate::protocol::ids::{Incarnation, NodeId};
 use crate::protocol::link::PROTOCOL_MAX;
@@ -34,6 +34,8 @@ use crate::protocol::link::PROTOCOL_MAX;
 /// Batches of frames that may wait for the engine; a link that finds this full waits, which slows
 /// the peer that sends.
 const PEER_EVENTS_LEN: usize = 1_024;
+/// What lifelines find, on its way to membership.
+const FINDINGS_LEN: usize = 16;
 /// News for the node beside the data path.
 const NEWS_LEN: usize = 256;
 /// How often the outlook is made anew without news: whether to serve depends on time, too.
@@ -119,6 +121,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
                 outlook,
                 status: status.clone(),
                 failures,
+                dead: Vec::new(),
             };
             tasks.push(tokio::spawn(look.run(membership.snapshots())));
             let state = membership.state_setter();
@@ -194,8 +197,28 @@ fn join_mesh(
     membership.detector.gossip_interval = config.gossip_interval;
     let (linked, linked_in) = watch::channel(Vec::new());
     tasks.push(tokio::spawn(pass_links(peers.linked(), linked)));
-    let membership = Membership::start(membership, outgoing, incoming, linked_in)?;
+    let (findings, findings_in) = mpsc::channel(FINDINGS_LEN);
+    if let Some(listener) = mesh.lifelines {
+        tasks.push(tokio::spawn(pass_findings(peers.keep_lifelines(listener)?, findings)));
+    }
+    let membership = Membership::start(membership, outgoing, incoming, linked_in, findings_in)?;
     Ok((peers, membership))
+}
+
+async fn pass_findings(
+    mut from: mpsc::Receiver<peers::Finding>,
+    to: mpsc::Sender<membership::Finding>,
+) {
+    while let Some(peers::Finding { node, door, link_answers }) = from.recv().await {
+        let door = match door {
+            peers::Door::Refused => membership::Door::Refused,
+            peers::Door::Opened(who) => membership::Door::Opened(who),
+            peers::Door::Unclear => membership::Door::Unclear,
+        };
+        if to.send(membership::Finding { node, door, link_answers }).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn pass_links(mut from: watch::Receiver<Arc<[NodeId]>>, to: watch::Sender<Vec<NodeId>>) {
@@ -279,6 +302,8 @@ struct Look {
     outlook: Arc<ArcSwap<Outlook>>,
     status: Arc<ArcSwap<CoreStatus>>,
     failures: mpsc::Sender<anyhow::Error>,
+    /// Whose links were closed because their process is gone.
+    dead: Vec<NodeId>,
 }
 
 impl Look {
@@ -308,7 +333,7 @@ impl Look {
         }
     }
 
-    async fn link(&self, snapshot: &Snapshot) {
+    async fn link(&mut self, snapshot: &Snapshot) {
         if let Some(newer) = &snapshot.replaced_by {
             let reason = format!("{} at {} took over this node's name", newer.id, newer.address);
             if let Err(error) = fatal(reason) {
@@ -316,6 +341,10 @@ impl Look {
             }
         }
         let Some(peers) = &self.peers else { return };
+        // Once: a link that such a node makes afterwards shows that it lives.
+        let newly_dead = snapshot.dead.iter().filter(|node| !self.dead.contains(node));
+        newly_dead.for_each(|node| peers.bury(node));
+        self.dead.clone_from(&snapshot.dead);
         let targets = snapshot.targets.iter();
         let targets = targets.map(|t| Target { id: t.id.clone(), address: t.address }).collect();
         peers.set_targets(targets);

@@ -41,22 +41,23 @@ pub struct Target {
 
 /// Pauses that double up to a limit, each between half of itself and all of itself.
 #[derive(Default, Clone, Copy)]
-struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    fn pause(self) -> Duration {
+    pub(super) fn pause(self) -> Duration {
         let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         longest.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    fn failed(&mut self) {
+    pub(super) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
-    fn ended(&mut self, link: &Link) {
-        if link.age() >= LIVED { self.failures = 0 } else { self.failed() }
+    /// Something that was up for so long ended.
+    pub(super) fn ended(&mut self, lived: Duration) {
+        if lived >= LIVED { self.failures = 0 } else { self.failed() }
     }
 }
 
@@ -212,7 +213,7 @@ async fn keep(mesh: Arc<Mesh>, target: Target) {
         match link {
             Ok(link) => {
                 link.ended.cancelled().await;
-                backoff.ended(&link);
+                backoff.ended(link.age());
             }
             Err(failure) => {
                 note_own(&mesh, target.address, &failure);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::protocol::link::Refusal;
 
 /// Handshakes in progress a source; several nodes may share a host.
-const HANDSHAKES_PER_SOURCE: usize = 16;
+pub(super) const HANDSHAKES_PER_SOURCE: usize = 16;
 /// Handshakes in progress in total: a cluster of 100 nodes that starts at once, at 1.5 ms CPU each.
 const HANDSHAKES: usize = 128;
 /// A handshake that failed counts against its source for this long after its end, so that a source

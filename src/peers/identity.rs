@@ -174,33 +174,33 @@ impl Side {
     }
 }
 
-/// Keys that prove knowledge of the cluster's secret over a TLS session.
+/// Keys that prove knowledge of the cluster's secret for one purpose, one a secret.
 pub(super) struct ProofKeys(Vec<hmac::Key>);
 
 impl ProofKeys {
-    pub(super) fn new(credentials: &Credentials, cluster: &str) -> Self {
-        let key = |secret: &Secret| secret.derive("hello proof", &[cluster.as_bytes()]);
+    pub(super) fn new(credentials: &Credentials, purpose: &str, cluster: &str) -> Self {
+        let key = |secret: &Secret| secret.derive(purpose, &[cluster.as_bytes()]);
         let keys = credentials.secrets().map(key);
         Self(keys.map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key)).collect())
     }
 
-    /// Proofs for what both ends export from their session, one a secret.
-    pub(super) fn prove(&self, exported: &[u8], node: &NodeId) -> Vec<bytes::Bytes> {
-        let message = Self::message(exported, node);
+    /// Proofs of this node's for a session that both ends know and nobody can repeat, one a secret.
+    pub(super) fn prove(&self, session: &[u8], node: &NodeId) -> Vec<bytes::Bytes> {
+        let message = Self::message(session, node);
         let tag = |key| bytes::Bytes::copy_from_slice(hmac::sign(key, &message).as_ref());
         self.0.iter().map(tag).collect()
     }
 
     /// Whether one of the proofs was made with one of the secrets; compares in constant time.
-    pub(super) fn verify(&self, exported: &[u8], node: &NodeId, proofs: &[bytes::Bytes]) -> bool {
-        let message = Self::message(exported, node);
+    pub(super) fn verify(&self, session: &[u8], node: &NodeId, proofs: &[bytes::Bytes]) -> bool {
+        let message = Self::message(session, node);
         let fits = |key, proof: &bytes::Bytes| hmac::verify(key, &message, proof).is_ok();
         self.0.iter().any(|key| proofs.iter().any(|proof| fits(key, proof)))
     }
 
-    fn message(exported: &[u8], node: &NodeId) -> Vec<u8> {
+    fn message(session: &[u8], node: &NodeId) -> Vec<u8> {
         let incarnation = node.incarnation.0.to_le_bytes();
-        [exported, &incarnation, node.name.as_str().as_bytes()].concat()
+        [session, &incarnation, node.name.as_str().as_bytes()].concat()
     }
 }
 

@@ -55,8 +55,7 @@ pub(super) async fn run(
     } else {
         LinkEnd::Closed
     };
-    let displaced = link.was_displaced();
-    let why = if displaced { LinkEnd::Replaced } else { why };
+    let why = link.given_up().cloned().unwrap_or(why);
     if let LinkEnd::Invalid(error) = &why {
         tracing::warn!(peer = %link.id, error, "link.invalid");
         link.close(CloseCode::Invalid);

@@ -1,8 +1,8 @@
 //! A working link as the rest of this shell sees it: outboxes that take a frame or drop it, a probe,
 //! and why it ended. Never waits for the peer, except where a probe says so.
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +34,9 @@ pub enum LinkEnd {
     /// Another link to the same name took its place.
     #[error("another link took its place")]
     Replaced,
+    /// The process at the other end is known to be gone.
+    #[error("its process is gone")]
+    Dead,
     /// The process at the other end is a new one.
     #[error("it restarted")]
     Reset,
@@ -103,8 +106,8 @@ pub(super) struct Link {
     pub(super) pongs: watch::Sender<u64>,
     pub(super) counters: LinkCounters,
     since: Instant,
-    /// Whether another link took its place.
-    displaced: AtomicBool,
+    /// Why this node ended it, if it did.
+    given_up: OnceLock<LinkEnd>,
     /// Set when the last event of the link is in the queue.
     pub(super) ended: CancellationToken,
 }
@@ -125,7 +128,7 @@ impl Link {
             pongs: watch::Sender::new(0),
             counters: LinkCounters::default(),
             since: Instant::now(),
-            displaced: AtomicBool::new(false),
+            given_up: OnceLock::new(),
             ended: CancellationToken::new(),
         })
     }
@@ -156,13 +159,18 @@ impl Link {
 
     /// Whether the node at the other end answers a ping in time. False at once if the link breaks.
     pub(super) async fn answers(&self) -> bool {
+        self.answers_within(PROBE_TIMEOUT).await
+    }
+
+    /// The same with another idea of "in time".
+    pub(super) async fn answers_within(&self, patience: Duration) -> bool {
         let number = self.pings.fetch_add(1, Ordering::Relaxed) + 1;
         let mut pongs = self.pongs.subscribe();
         if self.push_control(&LinkFrame::Ping { number }).is_err() {
             return false;
         }
         tokio::select! {
-            pong = timeout(PROBE_TIMEOUT, pongs.wait_for(|&pong| pong >= number)) => {
+            pong = timeout(patience, pongs.wait_for(|&pong| pong >= number)) => {
                 matches!(pong, Ok(Ok(_)))
             }
             _ = self.connection.closed() => false,
@@ -175,12 +183,22 @@ impl Link {
 
     /// Makes room for another link to the same name.
     pub(super) fn displace(&self) {
-        self.displaced.store(true, Ordering::Relaxed);
-        self.close(CloseCode::Replaced);
+        self.give_up(LinkEnd::Replaced, CloseCode::Replaced);
     }
 
-    pub(super) fn was_displaced(&self) -> bool {
-        self.displaced.load(Ordering::Relaxed)
+    /// Ends the link to a process that is gone.
+    pub(super) fn bury(&self) {
+        self.give_up(LinkEnd::Dead, CloseCode::Dead);
+    }
+
+    /// Why this node ended the link, if it did.
+    pub(super) fn given_up(&self) -> Option<&LinkEnd> {
+        self.given_up.get()
+    }
+
+    fn give_up(&self, why: LinkEnd, code: CloseCode) {
+        let _first = self.given_up.set(why); // the first reason stands
+        self.close(code);
     }
 
     pub(super) fn age(&self) -> Duration {

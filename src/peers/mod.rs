@@ -9,6 +9,7 @@ mod gossip;
 mod greeting;
 mod identity;
 mod lanes;
+mod lifeline;
 mod link;
 mod outbox;
 mod refusal;
@@ -20,7 +21,7 @@ mod tests;
 mod tls;
 mod transport;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use dial::Target;
 pub use frames::{FRAME_BYTES_MAX, FrameError};
 pub use gossip::Gossip;
 pub use identity::{Credentials, OperatorPem, SECRET_BYTES, SECRET_BYTES_MIN, Secret, SecretError};
+pub use lifeline::{Door, Finding};
 pub use link::LinkEnd;
 pub use registry::Relays;
 pub use relay::Outcome;
@@ -137,6 +139,7 @@ struct Mesh {
     endpoint: Endpoint,
     server_name: String,
     registry: registry::Registry,
+    lifelines: lifeline::Lines,
     dials: dial::Dials,
     gate: Arc<gate::Gate>,
     refusals: gate::RefusalLog,
@@ -177,11 +180,12 @@ impl Peers {
         let (endpoint, server_name) = transport::endpoint(&config, socket, runtime)?;
         let (gossip, ends) = gossip::channels();
         let mesh = Arc::new(Mesh {
-            proofs: identity::ProofKeys::new(&config.credentials, &config.cluster),
+            proofs: identity::ProofKeys::new(&config.credentials, "hello proof", &config.cluster),
             config,
             endpoint,
             server_name,
             registry: registry::Registry::new(),
+            lifelines: lifeline::Lines::default(),
             dials: dial::Dials::default(),
             gate: Arc::default(),
             refusals: gate::RefusalLog::default(),
@@ -219,6 +223,23 @@ impl Peers {
         self.mesh.set_targets(targets);
     }
 
+    /// Keeps a lifeline with each linked node, on a listener of the caller's at the address that is
+    /// advertised. What is found when one ends arrives at the receiver; a full one drops. To be
+    /// called once, if at all.
+    pub fn keep_lifelines(
+        &self,
+        listener: TcpListener,
+    ) -> std::io::Result<mpsc::Receiver<Finding>> {
+        lifeline::start(&self.mesh, listener)
+    }
+
+    /// Closes the link to a node whose process is gone.
+    pub fn bury(&self, node: &NodeId) {
+        if let Some(link) = self.mesh.registry.routes().link(node.incarnation) {
+            link.bury();
+        }
+    }
+
     /// Says through whom nodes without a link are reached.
     pub fn set_relays(&self, relays: Relays) {
         self.mesh.registry.set_relays(relays);
@@ -236,7 +257,7 @@ impl Peers {
 
     /// Counters of all links together.
     pub fn stats(&self) -> PeersStats {
-        self.mesh.counters.read()
+        PeersStats { lifelines: self.mesh.lifelines.count(), ..self.mesh.counters.read() }
     }
 
     /// Closes all links with a word to the peers, and waits a moment for them to have heard it.

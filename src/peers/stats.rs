@@ -42,6 +42,9 @@ pub(super) struct Counters {
     pub(super) unreachable: Counter,
     pub(super) gossip_dropped: Counter,
     pub(super) relay_dropped: Counter,
+    pub(super) lifelines_cut: Counter,
+    pub(super) lifelines_refused: Counter,
+    pub(super) lifelines_turned_away: Counter,
 }
 
 /// A link as status and metrics show it.
@@ -94,6 +97,14 @@ pub struct PeersStats {
     pub gossip_dropped: u64,
     /// Frames to be passed on that weren't: no link, outbox full, or relayed before.
     pub relay_dropped: u64,
+    /// Lifelines now.
+    pub lifelines: u64,
+    /// Lifelines that ended, each a hint that its node may be dead.
+    pub lifelines_cut: u64,
+    /// TCP connections that proved no node of this cluster.
+    pub lifelines_refused: u64,
+    /// TCP connections turned away because too many were being made.
+    pub lifelines_turned_away: u64,
 }
 
 impl Counters {
@@ -108,6 +119,10 @@ impl Counters {
             unreachable: self.unreachable.get(),
             gossip_dropped: self.gossip_dropped.get(),
             relay_dropped: self.relay_dropped.get(),
+            lifelines: 0, // a level, which the shell knows
+            lifelines_cut: self.lifelines_cut.get(),
+            lifelines_refused: self.lifelines_refused.get(),
+            lifelines_turned_away: self.lifelines_turned_away.get(),
         }
     }
 }

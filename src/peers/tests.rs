@@ -2,6 +2,7 @@
 //! events, and a socket that can be pulled out without a word, as a crash would.
 mod configuration;
 mod flow;
+mod lifelines;
 mod names;
 mod plug;
 mod trust;

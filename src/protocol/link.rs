@@ -103,6 +103,8 @@ pub enum CloseCode {
     Replaced = 3,
     /// No complete hello in time.
     Late = 4,
+    /// The other end is taken for dead; if it reads this, it isn't, and a new link says so.
+    Dead = 5,
 }
 
 /// Why a link is refused, seen from the side that refuses: "yours" is the other's.
@@ -250,6 +252,7 @@ impl fmt::Display for CloseCode {
             Self::Invalid => "a frame broke a limit or could not be read",
             Self::Replaced => "another link took its place",
             Self::Late => "no complete hello in time",
+            Self::Dead => "the other end is taken for dead",
         })
     }
 }

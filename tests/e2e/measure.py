@@ -82,9 +82,12 @@ async def subscribed(raw):
 async def death():
     """Seconds from SIGKILL to the last view without the node."""
     async with cluster(3) as c:
+        await c.lined()
         key = await c.key(c[2])
+        began = time.monotonic()
         c[2].kill()
-        return await c.gone(c[2], key, within=10)
+        await c.gone(c[2], key, within=10, poll=0.005)
+        return time.monotonic() - began
 
 
 async def idle(c):

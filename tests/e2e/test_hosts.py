@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from harness import cluster, connect, eventually, token
@@ -11,17 +12,20 @@ pytestmark = pytest.mark.hosts
 
 
 @contextlib.asynccontextmanager
-async def cluster_on_hosts():
+async def cluster_on_hosts(**options):
     with hosts(3) as machines:
-        async with cluster_of(machines) as c:
+        async with cluster_of(machines, **options) as c:
             yield c, machines
 
 
 @contextlib.asynccontextmanager
-async def cluster_of(machines):
+async def cluster_of(machines, before=lambda c, machines: None):
     async with cluster(0) as c:
         for host in machines:
-            c.node(host.name, host=host.address, prefix=host.prefix).launch()
+            c.node(host.name, host=host.address, prefix=host.prefix)
+        before(c, machines)
+        for node in c:
+            node.launch()
         for node in c:
             await node.ready()
         await c.settled()
@@ -73,6 +77,36 @@ async def test_a_host_that_was_cut_off_comes_back(way):
             await publish_all(alice, kept, range(20, 25))
             got = await bob.events.count(25, "publication", within=25, channel=kept)
             assert [event["data"] for event in got] == list(range(25))
+
+
+def block_tcp_of_peers(c, machines):
+    for host in machines:
+        host.block_tcp(*(node.mesh_port for node in c))
+
+
+async def test_a_process_that_dies_on_a_host_is_noticed_at_once():
+    async with cluster_on_hosts() as (c, _):
+        await c.lined()
+        key = await c.key(c[2])
+        began = time.monotonic()
+        c[2].kill()
+        await c.gone(c[2], key, poll=0.005)
+        assert time.monotonic() - began < 0.3
+
+
+@pytest.mark.parametrize("blocked", ["from the start", "later"])
+async def test_where_tcp_between_peers_is_dropped_gossip_notices_deaths(blocked):
+    options = {"before": block_tcp_of_peers} if blocked == "from the start" else {}
+    async with cluster_on_hosts(**options) as (c, machines):
+        if blocked == "later":
+            await c.lined()
+            block_tcp_of_peers(c, machines)
+        else:
+            assert [await node.counter("orbweb_lifeline_up") for node in c] == [0, 0, 0]
+        key = await c.key(c[2])
+        c[2].kill()
+        assert await c.gone(c[2], key, within=1.5) > 0.15
+        await c.settled()
 
 
 async def test_two_hosts_that_cannot_reach_each_other_go_through_the_third():

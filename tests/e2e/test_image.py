@@ -61,7 +61,7 @@ def test_the_image_is_not_root_and_says_how_it_is_used():
     config = image_config()
     assert config["User"].split(":")[0] not in ("", "0", "root")
     assert config["Entrypoint"] == ["orbweb"] and config["Cmd"] == ["serve"]
-    assert set(config["ExposedPorts"]) == {"8000/tcp", "7400/udp"}
+    assert set(config["ExposedPorts"]) == {"8000/tcp", "7400/udp", "7400/tcp"}
     assert config["Healthcheck"]["Test"][:2] == ["CMD", "orbweb"]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import statistics
 import time
 
 import pytest
@@ -16,6 +17,39 @@ async def test_a_killed_node_is_gone_from_every_view_within_a_second_and_a_half(
         victim.kill()
         await c.gone(victim, key, within=1.5)
         await c.settled(within=10)
+
+
+async def test_a_killed_process_is_noticed_before_its_silence_is():
+    async with cluster(3) as c:
+        taken = []
+        for victim in (c[2], c[1], c[2], c[1], c[2]):
+            await c.lined()
+            key = await c.key(victim)
+            began = time.monotonic()
+            victim.kill()
+            await c.gone(victim, key, within=1.5, poll=0.005)
+            taken.append(time.monotonic() - began)
+            await c.settled()
+            await victim.start()
+            await c.settled()
+        print("noticed after", [round(seconds, 3) for seconds in taken])
+        assert statistics.median(taken) < 0.15, taken
+
+
+async def test_a_stopped_process_has_its_lifelines_and_is_noticed_by_its_silence():
+    async with cluster(3) as c:
+        await c.lined()
+        key = await c.key(c[2])
+        c[2].pause()
+        try:
+            # Its kernel answers for it, so only gossip can tell.
+            assert await c.gone(c[2], key, within=5, poll=0.005) > 0.15
+            for node in (c[0], c[1]):
+                assert await node.counter("orbweb_lifeline_cut_total") == 0
+                assert await node.counter("orbweb_lifeline_up") == 2
+        finally:
+            c[2].resume()
+        await c.settled(within=20)
 
 
 async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):

@@ -3,6 +3,7 @@ use super::*;
 use crate::membership::Lookout;
 use crate::membership::stall::TICK_MS;
 use crate::membership::tests::live_member;
+use crate::membership::verdicts::Door;
 use crate::ownership::serving::{Degraded, Serving, ServingGate};
 use crate::ownership::view::NameHash;
 
@@ -12,6 +13,7 @@ struct Desk {
     now: Millis,
     sightings: Vec<Sighting>,
     linked: Vec<NodeId>,
+    findings: Vec<Finding>,
     seeds: Seeds,
     state: State,
 }
@@ -34,6 +36,7 @@ fn desk() -> Desk {
         now: Millis(0),
         linked: sightings.iter().map(|s| s.member.id.clone()).collect(),
         sightings,
+        findings: Vec::new(),
         seeds: Seeds::default(),
         state: State::Up,
     }
@@ -47,6 +50,7 @@ impl Desk {
             Inputs {
                 sightings: &self.sightings,
                 linked: &self.linked,
+                findings: &std::mem::take(&mut self.findings),
                 seeds: &self.seeds,
                 state: self.state,
                 healthy: true,
@@ -94,6 +98,50 @@ fn deaths_are_believed_when_the_doubt_is_over() {
     let doubted_for = (1_000 - TICK_MS) + 3 * 100;
     assert_eq!(desk.runs_for(doubted_for - TICK_MS).view.len(), 3);
     assert_eq!(desk.runs_for(2 * TICK_MS).view.len(), 1);
+}
+
+/// Nobody is behind the port of this member.
+fn refused(sighting: &Sighting) -> Finding {
+    Finding { node: sighting.member.id.clone(), door: Door::Refused, link_answers: false }
+}
+
+#[test]
+fn a_process_known_to_be_gone_leaves_at_once_and_gossip_does_not_bring_it_back() {
+    let mut desk = desk();
+    desk.runs_for(1_000);
+    desk.findings = vec![refused(&desk.sightings[1])];
+    let seen = desk.after(0);
+    assert_eq!((seen.view.len(), seen.members.len()), (2, 2));
+    assert_eq!(seen.dead, [desk.sightings[1].member.id.clone()]);
+    desk.linked.pop();
+    let later = desk.runs_for(3_000);
+    assert_eq!(later.view, seen.view, "gossip calls it live all the time");
+    let target = later.targets.iter().find(|t| t.address == desk.sightings[1].member.address);
+    assert_eq!(target.map(|t| &t.id), Some(&None), "its address is tried again");
+}
+
+#[test]
+fn a_new_link_of_a_node_taken_for_dead_brings_it_back() {
+    let mut desk = desk();
+    desk.runs_for(1_000);
+    desk.findings = vec![refused(&desk.sightings[1])];
+    let linked = desk.linked.clone();
+    desk.after(0);
+    desk.linked.pop();
+    desk.after(TICK_MS);
+    desk.linked = linked;
+    let seen = desk.after(TICK_MS);
+    assert_eq!((seen.members.len(), seen.dead.len()), (3, 0));
+    assert_eq!(desk.runs_for(3_000).view.len(), 3, "as stable as anybody who was away");
+}
+
+#[test]
+fn a_process_that_was_stopped_believes_nothing_of_doors() {
+    let mut desk = desk();
+    desk.runs_for(1_000);
+    desk.findings = vec![refused(&desk.sightings[0]), refused(&desk.sightings[1])];
+    let resumed = desk.after(1_500);
+    assert_eq!((resumed.stalled, resumed.view.len(), resumed.dead.len()), (true, 3, 0));
 }
 
 #[test]

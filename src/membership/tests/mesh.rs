@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::membership::{GossipMessage, Membership, MembershipConfig, Snapshot, State};
+use crate::membership::{Finding, GossipMessage, Membership, MembershipConfig, Snapshot, State};
 use crate::protocol::ids::{Incarnation, NodeId};
 
 #[derive(Clone, Default)]
@@ -27,6 +27,7 @@ impl Net {
 pub(super) struct Node {
     pub(super) membership: Membership,
     address: SocketAddr,
+    findings: mpsc::Sender<Finding>,
 }
 
 /// A cluster; nodes have one letter.
@@ -80,14 +81,15 @@ impl Mesh {
         let (gossip_out, sent) = mpsc::channel(64);
         let (mailbox, gossip_in) = mpsc::channel(64);
         let (linked, links) = watch::channel(Vec::new());
-        let membership = Membership::start(config, gossip_out, gossip_in, links).unwrap();
+        let (findings, found) = mpsc::channel(4);
+        let membership = Membership::start(config, gossip_out, gossip_in, links, found).unwrap();
         self.net.send_modify(|net| {
             net.nodes.insert(address, (id, mailbox));
         });
         tokio::spawn(carry(address, sent, self.net.subscribe()));
         let state = membership.state.clone();
         tokio::spawn(link(address, membership.snapshots(), self.net.subscribe(), linked, state));
-        self.nodes.insert(name, Node { membership, address });
+        self.nodes.insert(name, Node { membership, address, findings });
     }
 
     /// Ends a node without a word.
@@ -104,6 +106,11 @@ impl Mesh {
         let address = self.node(name).address;
         let mailbox = self.net.borrow().nodes[&address].1.clone();
         mailbox.try_send((address, bytes)).unwrap();
+    }
+
+    /// Tells a node what was found at somebody's door.
+    pub(super) fn find(&self, name: char, finding: Finding) {
+        self.node(name).findings.try_send(finding).unwrap();
     }
 
     pub(super) fn cut(&self, one: char, other: char) {

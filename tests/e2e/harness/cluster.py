@@ -8,7 +8,7 @@ import tempfile
 import time
 
 from .node import Node, orbweb
-from .waiting import eventually
+from .waiting import POLL_S, eventually
 
 SLOTS = 16384
 
@@ -93,16 +93,27 @@ class Cluster:
                 return key
             assert number < 2000, f"{owner} owns none of 2000 keys"
 
-    async def gone(self, node, key, within=1.5):
-        """Waits until no running node's view has `node`: none takes it for the owner of a key that
-        it owned. Returns the seconds that took. (`/api/status` would ask the dead node.)"""
+    async def lined(self):
+        """Every running node has a lifeline with every other."""
+
+        async def all_lined():
+            up = [await node.counter("orbweb_lifeline_up") for node in self.running]
+            assert up == [len(up) - 1] * len(up), f"lifelines: {up}"
+            return True
+
+        await eventually(all_lined, 10, "lifelines between all")
+
+    async def gone(self, node, key, within=1.5, poll=POLL_S):
+        """Waits until no other running node's view has `node`: none takes it for the owner of a key
+        that it owned. Returns the seconds that took. (`/api/status` would ask the dead node.)"""
         began = time.monotonic()
 
         async def unanimous():
-            owners = await asyncio.gather(*(other.owner(key) for other in self.running))
+            others = [other for other in self.running if other is not node]
+            owners = await asyncio.gather(*(other.owner(key) for other in others))
             return node.name not in owners
 
-        await eventually(unanimous, within, f"{node.name} gone from every view")
+        await eventually(unanimous, within, f"{node.name} gone from every view", poll)
         return time.monotonic() - began
 
     def panics(self):

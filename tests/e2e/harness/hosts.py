@@ -64,6 +64,15 @@ class Host:
                     f"add rule inet cut {chain} ip {side} {address} meta l4proto udp drop",
                 )
 
+    def block_tcp(self, *ports):
+        """Drops TCP to and from these ports, wherever they are; UDP goes on."""
+        listed = ", ".join(map(str, ports))
+        run(*self.prefix, "nft", "add table inet block")
+        hook = "{ type filter hook input priority 0 ; }"
+        run(*self.prefix, "nft", f"add chain inet block input {hook}")
+        for side in ("dport", "sport"):
+            run(*self.prefix, "nft", f"add rule inet block input tcp {side} {{ {listed} }} drop")
+
     def mend_peers(self):
         run(*self.prefix, "nft", "delete table inet cut")
 

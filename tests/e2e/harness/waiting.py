@@ -13,7 +13,7 @@ class Ended(Exception):
     """What is waited for won't come: a process is gone. Ends the waiting at once."""
 
 
-async def eventually(check, within=5.0, what=None):
+async def eventually(check, within=5.0, what=None, poll=POLL_S):
     """Calls `check` until it returns something true, and returns that. Errors of a node that isn't
     there yet count as "not yet"; the last one is told if time runs out."""
     deadline = time.monotonic() + within
@@ -31,4 +31,4 @@ async def eventually(check, within=5.0, what=None):
         if time.monotonic() >= deadline:
             name = what or getattr(check, "__name__", "the condition")
             raise AssertionError(f"{name}: not within {within} s; last: {last!r}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll)
