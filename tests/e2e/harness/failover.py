@@ -55,8 +55,6 @@ class Report:
     recorder: Recorder
     # Account → what was acknowledged and never reached it.
     lacking: dict
-    # Publishes by SDKs that failed, in words.
-    failures: list
 
     @property
     def lost(self):
@@ -177,8 +175,7 @@ async def failover(plan, say=print):
             await recorder.reaches(plan.publications, 30 + plan.publications / plan.rate * 3)
             await traffic.stop()
             lacking = await traffic.arrived(CAUGHT_UP_S)
-            failures = [words for client in traffic.sdk_clients for words in client.failures]
     seconds = time.monotonic() - began
-    report = Report(plan, seconds, faults, recorder, lacking, failures)
+    report = Report(plan, seconds, faults, recorder, lacking)
     say(report.table())
     return report

@@ -178,11 +178,10 @@ class Keeper:
             return
         result = message["subscribe"]
         self.account.subscribed(channel, result.get("recovered", False))
-        # A position beside publications is that of the last of them.
-        self._positions[channel] = {"epoch": result.get("epoch", ""), "offset": 0}
+        position = {"epoch": result.get("epoch", ""), "offset": result.get("offset", 0)}
+        self._positions[channel] = position
         for publication in result.get("publications", []):
             self._handle_publication(channel, publication)
-        self._positions[channel]["offset"] = result.get("offset", 0)
         self._subscribed.add(channel)
         if len(self._subscribed) == len(self.channels):
             self._all_subscribed.set()

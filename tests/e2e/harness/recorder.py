@@ -9,6 +9,8 @@ import collections
 import time
 
 UNANSWERED, ACKNOWLEDGED, REFUSED, CUT = range(4)
+# Longer than a publish is under way to a server that is up.
+UNDER_WAY_S = 0.05
 
 
 class Line:
@@ -38,6 +40,9 @@ class Line:
         self.pending -= 1
         if state == ACKNOWLEDGED:
             self._books.acknowledge()
+        elif state == CUT:
+            waited = time.monotonic() - self.sent_at[number]
+            self._books.cuts.append((self.number, number, waited))
 
     def acknowledged(self, number):
         return self.states[number] == ACKNOWLEDGED
@@ -190,6 +195,8 @@ class Recorder:
         self.lines = []
         self.accounts = []
         self.acknowledged = 0
+        # Of publishes whose connection ended first: line, number, seconds waited.
+        self.cuts = []
         self._goal = None
         self._reached = asyncio.Event()
 
@@ -220,6 +227,18 @@ class Recorder:
         if self.acknowledged < goal:
             async with asyncio.timeout(within):
                 await self._reached.wait()
+
+    def taken_unanswered(self):
+        """Publications that a server took and gave no answer before it ended the connection.
+        One that crossed the server's goodbye on the way isn't one of them: nobody got it."""
+        return [
+            (number, item)
+            for number, item, waited in self.cuts
+            if waited > UNDER_WAY_S or self._somebody_has(self.lines[number], item)
+        ]
+
+    def _somebody_has(self, line, number):
+        return any(account.has(line, number) for account in self.accounts)
 
     def name(self, item):
         """A publication in words."""

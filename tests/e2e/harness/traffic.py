@@ -106,6 +106,11 @@ class Traffic:
     def clients(self):
         return [*self.keepers, *self.sdk_clients]
 
+    @property
+    def failures(self):
+        """Publishes by SDKs that failed, in words."""
+        return [words for client in self.sdk_clients for words in client.failures]
+
     async def stop(self):
         """Ends the publishing; each publication gets its answer, if there is one."""
         self._publishing = False
