@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import time
 
+from centrifuge.exceptions import ClientDisconnectedError
+
 from .cable import Cable
 from .clients import SdkError, connect
 from .keeper import Keeper
@@ -20,9 +22,9 @@ SDK_PAUSE_S = 0.05
 SDK_CHANNELS = 3
 # Longer than any answer may take.
 ANSWER_S = 12.0
-# What the SDKs say when the connection ended before the answer, by code or by name.
-JS_CUT = {2, 3, 9, 10}
-PYTHON_CUT = {"ClientDisconnectedError", "ConnectionClosedError", "ConnectionClosedOK"}
+# What the JavaScript SDK says when the connection ended before the answer: transport closed, client
+# disconnected or closed, write failed, connection closed.
+JS_CUT = {2, 3, 4, 10, 11}
 
 
 class SdkClient:
@@ -68,7 +70,7 @@ def was_cut(error):
     """Whether a publish ended because its connection did."""
     if isinstance(error, SdkError):
         return error.code in JS_CUT
-    return type(error).__name__ in PYTHON_CUT
+    return isinstance(error, ClientDisconnectedError)
 
 
 class Traffic:
