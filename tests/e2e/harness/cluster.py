@@ -86,11 +86,20 @@ class Cluster:
         return self
 
     async def whole(self, within=75.0):
-        """Every node runs, is ready, and agrees with the others on who owns what. The time allows
-        for the longest patience with a node that was paused again and again."""
+        """Every node runs, is ready, serves with all copies, and agrees with the others on who owns
+        what. The time allows for the longest patience with a node that was paused again and
+        again."""
         assert self.running == self.nodes, f"only {self.running} run"
         await asyncio.gather(*(node.ready(within) for node in self.nodes))
-        return await self.settled(within)
+        await self.settled(within)
+        await eventually(self._full, within, "every node serves with all copies")
+        return self
+
+    async def _full(self):
+        members = await self.running[0].members()
+        serving = {name: member["serving"] for name, member in members.items()}
+        assert set(serving.values()) == {"full"}, serving
+        return True
 
     async def slots(self):
         """Name → slots owned, as the first running node is told."""

@@ -16,6 +16,8 @@ CAUGHT_UP_S = 20.0
 # Streams keep everything: `long:` holds 20,000 publications.
 CHANNELS_MIN = 12
 CHANNEL_PUBLICATIONS_MAX = 12_000
+# So that the longest outage (3 s) holds up less than the 300 publications that a client recovers.
+CHANNEL_RATE_MAX = 50
 
 
 @dataclasses.dataclass
@@ -41,8 +43,9 @@ class Plan:
 
     @property
     def channels(self):
-        number = max(CHANNELS_MIN, math.ceil(self.publications / CHANNEL_PUBLICATIONS_MAX))
-        return [f"long:{number}" for number in range(number)]
+        kept = math.ceil(self.publications / CHANNEL_PUBLICATIONS_MAX)
+        recovered = math.ceil(self.rate / CHANNEL_RATE_MAX)
+        return [f"long:{number}" for number in range(max(CHANNELS_MIN, kept, recovered))]
 
 
 @dataclasses.dataclass
