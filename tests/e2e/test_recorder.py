@@ -97,6 +97,17 @@ async def test_waiting_ends_with_the_last_or_says_what_is_missing(books):
     assert await books.account.gets(books.account.lacks(), 0.01) == {(0, 2)}
 
 
+async def test_each_goal_is_waited_for_anew(books):
+    books.send(ACKNOWLEDGED)
+    await books.recorder.reaches(1, 1)
+    with pytest.raises(TimeoutError):
+        await books.recorder.reaches(2, 0.01)
+    waiting = asyncio.ensure_future(books.recorder.reaches(2, 5))
+    await asyncio.sleep(0)
+    books.send(ACKNOWLEDGED)
+    await waiting
+
+
 async def test_a_resumption_needs_something_that_was_sent_after_it_began(books):
     books.send(ACKNOWLEDGED)
     resumption = Resumption([books.account], [CHANNEL])

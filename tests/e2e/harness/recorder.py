@@ -224,6 +224,7 @@ class Recorder:
     async def reaches(self, goal, within):
         """Waits until so many publications are acknowledged."""
         self._goal = goal
+        self._reached.clear()
         if self.acknowledged < goal:
             async with asyncio.timeout(within):
                 await self._reached.wait()
