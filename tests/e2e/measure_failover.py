@@ -1,5 +1,5 @@
-"""Many kills and publications: what was lost, and how long each failover took, as a table and as
-JSON; run by `tests/measure failover`. Fails if anything was lost that was acknowledged."""
+"""Many kills and publications: what was lost, and how long each failover took, as a table (on
+standard error, as it goes) and as JSON; run by `tests/measure failover`. Fails if anything was lost that was acknowledged."""
 
 import argparse
 import asyncio
@@ -39,7 +39,6 @@ def main():
     if out:
         out.write_text(text + "\n")
     print(text)
-    print(report.table())
     if problems := report.problems():
         sys.exit("\n".join(problems))
 

@@ -33,8 +33,9 @@ class Fault:
     def __str__(self):
         how = f"{self.seconds:.1f} s" if self.kind == "pause" else ""
         how = "started at once" if self.at_once else how
-        resumed = f"resumed after {self.resumed_s:.2f} s" if self.resumed_s is not None else ""
-        return " ".join(filter(None, [self.kind, self.role, self.victim, self.channel, how, resumed]))
+        resumed = "" if self.resumed_s is None else f"resumed after {self.resumed_s:.2f} s"
+        words = [self.kind, self.role, self.victim, self.channel, how, resumed]
+        return " ".join(filter(None, words))
 
 
 def schedule(seed, kills, pauses):

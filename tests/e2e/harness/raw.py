@@ -48,7 +48,7 @@ class Raw:
                 await self.socket.send("{}")
 
     async def messages(self):
-        """All JSON objects until the other side closes, pings (empty ones) too; none is answered."""
+        """All JSON objects until the other side closes; pings (empty ones) are handed on, too."""
         while True:
             for line in self._lines:
                 if line:

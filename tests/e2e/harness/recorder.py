@@ -128,7 +128,7 @@ class Account:
 
     async def gets(self, wanted, within):
         """Waits until it has all of `wanted`; returns what it still lacks when time is up."""
-        self._missing = {(n, number) for n, number in wanted if not self.has(self._lines[n], number)}
+        self._missing = {item for item in wanted if not self.has(self._lines[item[0]], item[1])}
         self._complete.clear()
         if self._missing:
             try:
