@@ -1,5 +1,6 @@
-"""Many kills and publications: what was lost, and how long each failover took, as a table (on
-standard error, as it goes) and as JSON; run by `tests/measure failover`. Fails if anything was lost that was acknowledged."""
+"""Many kills and publications: what was lost, and how long each failover took; run by
+`tests/measure failover`. Tells its progress and a table on standard error, JSON on standard output.
+Fails if anything was lost that was acknowledged."""
 
 import argparse
 import asyncio
