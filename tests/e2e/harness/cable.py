@@ -12,6 +12,8 @@ class Cable:
 
     def __init__(self, *nodes):
         self._nodes = list(nodes)
+        # Where the newest connection went.
+        self.node = None
         self._turn = 0
         self._server = None
         self._port = 0
@@ -70,7 +72,9 @@ class Cable:
             node = self._nodes[self._turn % len(self._nodes)]
             self._turn += 1
             with contextlib.suppress(OSError):
-                return await asyncio.open_connection(node.host, node.port)
+                ends = await asyncio.open_connection(node.host, node.port)
+                self.node = node
+                return ends
         raise ConnectionRefusedError("no node accepts connections")
 
     @staticmethod

@@ -47,6 +47,11 @@ class Cluster:
         self.nodes.append(node)
         return node
 
+    def introduce(self):
+        """Tells every node of all others, for its next start."""
+        for node in self.nodes:
+            node.join = [other for other in self.nodes if other is not node]
+
     async def add(self, name=None, **options):
         """A new node, started and ready."""
         return await self.node(name, **options).start()
@@ -79,6 +84,22 @@ class Cluster:
 
         await eventually(agreed, within, "the cluster settled")
         return self
+
+    async def whole(self, within=75.0):
+        """Every node runs, is ready, serves with all copies, and agrees with the others on who owns
+        what. The time allows for the longest patience with a node that was paused again and
+        again."""
+        assert self.running == self.nodes, f"only {self.running} run"
+        await asyncio.gather(*(node.ready(within) for node in self.nodes))
+        await self.settled(within)
+        await eventually(self._full, within, "every node serves with all copies")
+        return self
+
+    async def _full(self):
+        members = await self.running[0].members()
+        serving = {name: member["serving"] for name, member in members.items()}
+        assert set(serving.values()) == {"full"}, serving
+        return True
 
     async def slots(self):
         """Name → slots owned, as the first running node is told."""
@@ -135,17 +156,20 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(size, start=True, **options):
+async def cluster(size, start=True, peers=False, **options):
     """`size` nodes, started one after the other through the first, settled; all killed at the end.
-    A panic in any of them fails the test."""
+    With `peers` each is told of all others, so that any of them can be started again. A panic in
+    any of them fails the test."""
     with tempfile.TemporaryDirectory(prefix="orbweb-e2e-") as folder:
         web = Cluster(folder, **options)
         try:
             for _ in range(size):
-                node = web.node()
-                if start:
-                    node.launch()
+                web.node()
+            if peers:
+                web.introduce()
             if start:
+                for node in web.nodes:
+                    node.launch()
                 await asyncio.gather(*(node.ready() for node in web.nodes))
                 if size > 1:
                     await web.settled()

@@ -10,10 +10,17 @@ class Events:
         self.log = []
         self._taken = set()
         self._more = asyncio.Event()
+        self._watcher = None
+
+    def watch(self, watcher):
+        """Also calls `watcher` with each event from now on, as it comes."""
+        self._watcher = watcher
 
     def record(self, **event):
         self.log.append(event)
         self._more.set()
+        if self._watcher is not None:
+            self._watcher(event)
 
     def seen(self, kind, **match):
         """All events of a kind so far, taken or not."""

@@ -234,7 +234,12 @@ class Node:
 
     async def owner(self, key):
         """The name of the node that owns a key by this node's view."""
-        return (await self.get("/api/owner", key=key))["owner"]["name"]
+        return (await self.placement(key))[0]
+
+    async def placement(self, key):
+        """The names of the node that owns a key and of its successors, by this node's view."""
+        found = await self.get("/api/owner", key=key)
+        return [node["name"] for node in [found["owner"], *found["successors"]]]
 
     async def incarnation(self, name):
         """Which start of a node this one knows; `None` if it isn't up."""

@@ -47,6 +47,17 @@ class Raw:
                     return answer
                 await self.socket.send("{}")
 
+    async def messages(self):
+        """All JSON objects until the other side closes; pings (empty ones) are handed on, too."""
+        while True:
+            for line in self._lines:
+                if line:
+                    yield json.loads(line)
+            try:
+                self._lines = (await self.socket.recv()).split("\n")
+            except websockets.ConnectionClosed:
+                return
+
     async def call(self, within=5.0, **command):
         """Sends one command and returns its reply; pushes in between are dropped."""
         self._id += 1

@@ -1,0 +1,184 @@
+"""The run that proves "nothing acknowledged is lost": a cluster under traffic and faults, and the
+report of what its clients recorded."""
+
+import dataclasses
+import math
+import os
+import time
+
+from .cluster import cluster
+from .faults import ROLES, Faults, schedule
+from .recorder import ACKNOWLEDGED, CUT, REFUSED, UNANSWERED, Recorder
+from .traffic import Traffic
+
+NODES = 4
+CAUGHT_UP_S = 20.0
+# Streams keep everything: `long:` holds 20,000 publications.
+CHANNELS_MIN = 12
+CHANNEL_PUBLICATIONS_MAX = 12_000
+# So that the longest outage (3 s) holds up less than the 300 publications that a client recovers.
+CHANNEL_RATE_MAX = 50
+
+
+@dataclasses.dataclass
+class Plan:
+    """What a run does. Each field can be set in the environment, as `ORBWEB_FAILOVER_SEED`."""
+
+    kills: int = 6
+    pauses: int = 0
+    # Acknowledged ones, at least; more if the faults take longer.
+    publications: int = 20_000
+    # Publications a second of all light publishers together.
+    rate: int = 600
+    seed: int = 1
+    copies: int = 2
+    sdks: tuple = ("js", "python", "js", "python")
+
+    @classmethod
+    def from_environment(cls, **fields):
+        for field in ("kills", "pauses", "publications", "rate", "seed"):
+            if value := os.environ.get(f"ORBWEB_FAILOVER_{field.upper()}"):
+                fields[field] = int(value)
+        return cls(**fields)
+
+    @property
+    def channels(self):
+        kept = math.ceil(self.publications / CHANNEL_PUBLICATIONS_MAX)
+        recovered = math.ceil(self.rate / CHANNEL_RATE_MAX)
+        return [f"long:{number}" for number in range(max(CHANNELS_MIN, kept, recovered))]
+
+
+@dataclasses.dataclass
+class Report:
+    """What became of a run's publications."""
+
+    plan: Plan
+    seconds: float
+    faults: list
+    recorder: Recorder
+    # Account → what was acknowledged and never reached it.
+    lacking: dict
+
+    @property
+    def lost(self):
+        """Publications that some subscriber lacks."""
+        return set().union(*self.lacking.values())
+
+    @property
+    def gaps(self):
+        return [(x.name, *gap) for x in self.recorder.accounts for gap in x.gaps]
+
+    @property
+    def foreign(self):
+        return [(x.name, *item) for x in self.recorder.accounts for item in x.foreign]
+
+    @property
+    def out_of_order(self):
+        return self._named(lambda account: account.out_of_order())
+
+    def duplicates(self, kind=None):
+        return self._named(lambda account: account.again if kind in (None, account.kind) else [])
+
+    @property
+    def refused(self):
+        """Publishes that got an error or no answer while their connection lived."""
+        return self.recorder.count(REFUSED) + self.recorder.count(UNANSWERED)
+
+    @property
+    def cut(self):
+        """Publishes whose connection ended before the answer."""
+        return self.recorder.count(CUT)
+
+    def problems(self):
+        """What must not have happened, in words. Pauses can reorder and repeat."""
+        promised = {
+            "acknowledged and lost": sorted(map(self.recorder.name, self.lost)),
+            "positions lost": self.gaps,
+            "never sent, yet received": self.foreign,
+        }
+        if self.plan.pauses == 0:
+            promised["out of order"] = self.out_of_order
+            promised["received twice"] = self.duplicates()
+        return [
+            f"{len(found)} {what}: {found[:5]}" for what, found in promised.items() if found
+        ]
+
+    def figures(self):
+        """The report as numbers, for JSON."""
+        kills = [fault for fault in self.faults if fault.kind == "kill"]
+        kinds = sorted({account.kind for account in self.recorder.accounts})
+        return {
+            **dataclasses.asdict(self.plan),
+            "seconds": round(self.seconds, 1),
+            "acknowledged": self.recorder.acknowledged,
+            "lost": len(self.lost),
+            "positions_lost": len(self.gaps),
+            "never_sent": len(self.foreign),
+            "out_of_order": len(self.out_of_order),
+            "duplicates": {kind: len(self.duplicates(kind)) for kind in kinds},
+            "unknown": {"refused": self.refused, "cut": self.cut},
+            "kills_by_role": by_role(kills, len),
+            "pauses_by_role": by_role([x for x in self.faults if x.kind == "pause"], len),
+            "failover_pause_s": by_role(kills, spread),
+            "faults": [dataclasses.asdict(fault) for fault in self.faults],
+        }
+
+    def table(self):
+        found = self.figures()
+        rows = [
+            ("acknowledged", f"{found['acknowledged']} in {found['seconds']} s"),
+            ("lost", found["lost"]),
+            ("positions lost", found["positions_lost"]),
+            ("never sent, yet received", found["never_sent"]),
+            ("out of order", found["out_of_order"]),
+            ("duplicates", words(found["duplicates"])),
+            ("unknown", words(found["unknown"])),
+            ("kills", words(found["kills_by_role"])),
+            ("pauses of a process", words(found["pauses_by_role"])),
+        ]
+        for role, pause in found["failover_pause_s"].items():
+            rows.append((f"failover pause, {role} killed", f"{words(pause)} s"))
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _named(self, found):
+        name = self.recorder.name
+        return [(x.name, name(item)) for x in self.recorder.accounts for item in found(x)]
+
+
+def by_role(faults, figure):
+    return {
+        role: figure(mine) for role in ROLES if (mine := [x for x in faults if x.role == role])
+    }
+
+
+def spread(kills):
+    """Nearest-rank percentiles of the failover pauses."""
+    pauses = sorted(kill.resumed_s for kill in kills)
+    rank = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {
+        name: round(pauses[math.ceil(share * len(pauses)) - 1], 3) for name, share in rank.items()
+    }
+
+
+def words(figures):
+    return ", ".join(f"{name} {value}" for name, value in figures.items()) or "none"
+
+
+async def failover(plan, say=print):
+    """Carries a plan out and reports."""
+    say(f"failover, replayed by {plan}")
+    began = time.monotonic()
+    recorder = Recorder()
+    faults = schedule(plan.seed, plan.kills, plan.pauses)
+    async with cluster(NODES, peers=True, more=f"copies = {plan.copies}\n") as c:
+        traffic = Traffic(c, recorder, plan.channels, plan.rate, sdks=plan.sdks, seed=plan.seed)
+        async with traffic:
+            await Faults(c, traffic, say).carry_out(faults)
+            await recorder.reaches(plan.publications, 30 + plan.publications / plan.rate * 3)
+            await traffic.stop()
+            lacking = await traffic.arrived(CAUGHT_UP_S)
+    seconds = time.monotonic() - began
+    report = Report(plan, seconds, faults, recorder, lacking)
+    say(report.table())
+    return report
