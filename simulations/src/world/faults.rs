@@ -28,7 +28,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether every node, but for paused ones where loss for a while is allowed, says that nothing is under way and all copies are there,
+    /// Whether every node says that nothing is under way and all copies are there,
     /// and knows of all others.
     fn is_whole(&self) -> bool {
         let known = |node: &super::Node| {
@@ -43,13 +43,12 @@ impl World {
         };
         // Two that are out of order at once may be all that hold something.
         let strict = self.swarm.scenario == Scenario::Crashes;
-        self.nodes.values().filter(|node| strict || node.paused.is_none()).all(|node| {
-            if node.paused.is_some() {
-                return false;
-            }
+        self.nodes.values().all(|node| {
             let status = node.core.status();
             let idle = status.slots_claiming == 0 && status.parked == 0;
-            idle && status.copies.under_replicated == 0 && node.state == State::Up && known(node)
+            let whole = idle && status.copies.under_replicated == 0 && node.state == State::Up;
+            // What a paused node says is what it said last.
+            whole && if node.paused.is_some() { !strict } else { known(node) }
         })
     }
 
