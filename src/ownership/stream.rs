@@ -27,6 +27,13 @@ const _: () = assert!(
     "an answer has room for publications of the greatest length"
 );
 const _: () = assert!(READ_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX, "a frame has room for it");
+/// Publications that a gateway is brought up to date with at most: what its clients would have got
+/// one by one, so a busy channel survives a change of owner.
+pub const CATCH_UP_LEN_MAX: usize = 10_000;
+/// Bytes of such an answer of more than [`READ_LEN_MAX`]; above it, the gateway asks its clients to
+/// subscribe again.
+pub const CATCH_UP_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(CATCH_UP_BYTES_MAX <= READ_BYTES_MAX);
 /// Publications that a stream keeps at most, whatever is configured: some 100 MB of small ones.
 pub const HISTORY_SIZE_MAX: u32 = 1_000_000;
 
@@ -250,8 +257,8 @@ impl Stream {
         self.touched = now;
     }
 
-    /// What follows a position, if all of it is known.
-    pub fn resume(&self, from: Position) -> Resume {
+    /// What follows a position, if all of it is known and no more than `most`.
+    pub fn resume(&self, from: Position, most: usize) -> Resume {
         let Some(at) = self.lineage.iter().position(|turn| turn.epoch == from.epoch) else {
             return Resume::Unknown;
         };
@@ -261,7 +268,7 @@ impl Stream {
         // Before its beginning an epoch names nothing: who got it from the empty stream that was
         // made before the history came home starts where the epoch does.
         let from = from.offset.max(self.lineage[at].first - 1).min(end);
-        if from < self.low || self.committed.saturating_sub(from) > READ_LEN_MAX as u64 {
+        if from < self.low || self.committed.saturating_sub(from) > most as u64 {
             return Resume::Gone;
         }
         if from > self.committed {
@@ -270,10 +277,19 @@ impl Stream {
         let behind = self.behind(from).map(|entry| &entry.publication);
         let shown = behind.take_while(|publication| publication.offset <= self.committed);
         let shown: Vec<Publication> = shown.cloned().collect();
-        match shown.iter().map(Publication::bytes).sum::<usize>() {
-            0..=READ_BYTES_MAX => Resume::Continued(shown),
-            _ => Resume::Gone,
+        let bytes: usize = shown.iter().map(Publication::bytes).sum();
+        let long = shown.len() > READ_LEN_MAX;
+        if bytes > (if long { CATCH_UP_BYTES_MAX } else { READ_BYTES_MAX }) {
+            return Resume::Gone;
         }
+        Resume::Continued(shown)
+    }
+
+    /// Whether a position lies on this line behind all that is known here of its epoch: somebody was
+    /// shown what isn't here.
+    pub fn falls_short_of(&self, position: Position) -> bool {
+        let at = self.lineage.iter().position(|turn| turn.epoch == position.epoch);
+        at.is_some_and(|at| self.end(at) < position.offset)
     }
 
     /// The last offset that the epoch at this place of the lineage names.
