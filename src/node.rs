@@ -2,6 +2,7 @@
 mod clock;
 mod facts;
 mod metrics;
+mod shortage;
 mod sockets;
 mod wiring;
 

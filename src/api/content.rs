@@ -10,14 +10,12 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use super::words;
-use crate::protocol::message::{DATA_BYTES_MAX, Message};
+use crate::protocol::message::{DATA_BYTES_MAX, Message, TAG_BYTES_MAX};
 
 /// Tags of a publication: they travel with every copy of it.
 const TAGS_MAX: usize = 32;
 /// Bytes of an idempotency key: a UUID with a prefix, several times over.
 const KEY_BYTES_MAX: usize = 255;
-/// Bytes of all tags together.
-const TAG_BYTES_MAX: usize = 4096;
 
 /// The parts of `publish` and `broadcast` that don't name channels.
 pub(super) struct Content {

@@ -26,6 +26,15 @@ pub struct NodeReport {
     pub slots_owned: u32,
     /// Slots that it is to own and does not yet.
     pub slots_claiming: u32,
+    /// Owned slots of which fewer nodes hold everything than the cluster keeps copies.
+    #[serde(default)]
+    pub slots_under_replicated: u32,
+    /// Those of them that more nodes could hold now: the rest waits for more nodes.
+    #[serde(default)]
+    pub slots_unrepaired: u32,
+    /// Changes of owned slots that too few nodes hold to be acknowledged.
+    #[serde(default)]
+    pub changes_uncommitted: u64,
     /// Peers with a working link.
     pub links: u32,
     /// Client connections.

@@ -10,7 +10,7 @@ use humantime_serde::re::humantime;
 use serde_json::json;
 
 use super::target::TargetFlags;
-use crate::api::{ClusterStatus, NodeReport, NodeState, Readiness};
+use crate::api::{ClusterStatus, NodeReport, NodeState, Readiness, ServingState};
 use crate::config::Surroundings;
 
 #[derive(Args, Debug)]
@@ -25,12 +25,13 @@ pub(super) struct StatusFlags {
     ready: bool,
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "NAME",
     "INCARNATION",
     "STATE",
     "SERVING",
     "SLOTS",
+    "UNDER-REPLICATED",
     "LINKS",
     "CONNS",
     "UPTIME",
@@ -86,7 +87,7 @@ fn write_readiness(url: &str, readiness: &Readiness, out: &mut dyn Write) -> any
     Ok(())
 }
 
-/// The human table, and a warning if nodes disagree on who is there.
+/// The human table, and warnings: what is held by too few nodes, and who disagrees on who is there.
 pub(super) fn write_nodes(nodes: &[NodeReport], out: &mut dyn Write) -> anyhow::Result<()> {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(nodes.iter().map(row));
@@ -96,11 +97,36 @@ pub(super) fn write_nodes(nodes: &[NodeReport], out: &mut dyn Write) -> anyhow::
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
         writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
+    write_copies(nodes, out)?;
     let views = views(nodes);
     if views.len() > 1 {
         writeln!(out, "warning: nodes disagree on the view, so some are out of touch:")?;
         for (view, names) in views {
             writeln!(out, "  view {view}: {}", names.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says where fewer nodes hold what was acknowledged than the cluster keeps copies.
+fn write_copies(nodes: &[NodeReport], out: &mut dyn Write) -> anyhow::Result<()> {
+    for node in nodes {
+        let name = &node.name;
+        if matches!(node.serving, ServingState::Standalone | ServingState::Degraded) {
+            writeln!(
+                out,
+                "warning: {name} is {}: it acknowledges with fewer copies",
+                node.serving
+            )?;
+        }
+        let short = node.slots_under_replicated;
+        if short > 0 {
+            let unrepaired = node.slots_unrepaired;
+            let repairs = match unrepaired {
+                0 => "which more nodes are needed for".to_owned(),
+                _ => format!("{unrepaired} of them being copied"),
+            };
+            writeln!(out, "warning: {name} has {short} slots with too few copies, {repairs}")?;
         }
     }
     Ok(())
@@ -118,6 +144,7 @@ fn row(node: &NodeReport) -> [String; HEAD.len()] {
         node.state.to_string(),
         node.serving.to_string(),
         slots,
+        node.slots_under_replicated.to_string(),
         node.links.to_string(),
         node.connections.to_string(),
         humantime::format_duration(Duration::from_secs(node.uptime_s)).to_string(),

@@ -73,7 +73,8 @@ fn report(name: &str, state: &str, view: &str) -> Value {
     json!({
         "name": name, "incarnation": "1a2b3c4d000000000000000000000001", "state": state,
         "serving": "full", "client_url": format!("http://{name}:8000"), "link_address": "10.0.0.1:7400",
-        "slots_owned": 5461, "slots_claiming": 3, "links": 2, "connections": 1200, "uptime_s": 3725,
+        "slots_owned": 5461, "slots_claiming": 3, "slots_under_replicated": 0,
+        "slots_unrepaired": 0, "changes_uncommitted": 0, "links": 2, "connections": 1200, "uptime_s": 3725,
         "version": "0.1.0", "view_hash": view,
     })
 }
@@ -229,10 +230,10 @@ fn status_shows_nodes_and_where_they_disagree() {
     assert_eq!(
         text,
         "\
-NAME    INCARNATION  STATE   SERVING  SLOTS   LINKS  CONNS  UPTIME    VERSION  ADDRESSES (clients, peers)
-n1      1a2b3c4d     up      full     5461+3  2      1200   1h 2m 5s  0.1.0    http://n1:8000, 10.0.0.1:7400
-node-2  1a2b3c4d     up      full     5461+3  2      1200   1h 2m 5s  0.1.0    http://node-2:8000, 10.0.0.1:7400
-n3      1a2b3c4d     silent  full     5461+3  2      1200   1h 2m 5s  0.1.0    http://n3:8000, 10.0.0.1:7400
+NAME    INCARNATION  STATE   SERVING  SLOTS   UNDER-REPLICATED  LINKS  CONNS  UPTIME    VERSION  ADDRESSES (clients, peers)
+n1      1a2b3c4d     up      full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://n1:8000, 10.0.0.1:7400
+node-2  1a2b3c4d     up      full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://node-2:8000, 10.0.0.1:7400
+n3      1a2b3c4d     silent  full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://n3:8000, 10.0.0.1:7400
 warning: nodes disagree on the view, so some are out of touch:
   view aa: n1
   view bb: node-2
@@ -245,6 +246,26 @@ warning: nodes disagree on the view, so some are out of touch:
     assert_eq!(whole["nodes"], nodes);
     let error = orbweb(&format!("status --node {asked} --api-key wrong")).expect_err("a wrong key");
     assert!(error.contains("unauthorized"), "{error}");
+}
+
+#[test]
+fn status_warns_of_fewer_copies() {
+    let mut short = report("n1", "up", "aa");
+    short["serving"] = "degraded".into();
+    short["slots_under_replicated"] = 7.into();
+    let mut repairing = report("n2", "up", "aa");
+    repairing["slots_under_replicated"] = 9.into();
+    repairing["slots_unrepaired"] = 2.into();
+    let nodes = json!([short, repairing, report("n3", "up", "aa")]);
+    let asked = node(&[ready(), ("/api/status", 200, json!({"result": {"nodes": nodes}}))]);
+    let (_, text) = orbweb(&format!("status --node {asked} --api-key right")).expect("an answer");
+    let (_, warnings) = text.split_once("warning: ").expect("a warning");
+    assert_eq!(
+        warnings,
+        "n1 is degraded: it acknowledges with fewer copies\n\
+         warning: n1 has 7 slots with too few copies, which more nodes are needed for\n\
+         warning: n2 has 9 slots with too few copies, 2 of them being copied\n"
+    );
 }
 
 #[test]

@@ -173,7 +173,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "copies",
         copies,
-        "How many nodes a part of the cluster must see to serve without counting as degraded; the same on all nodes. Publications are held by their owner alone in this version, whatever this says.",
+        "How many nodes hold a publication to a channel with history before it is acknowledged; the same on all nodes. All of them but one may die at once without a loss. More cost traffic and memory; 1 = the owner alone.",
         "a whole number from 1 to 5",
         |copies| (1..=COPIES_MAX).contains(copies)
     ),
@@ -181,7 +181,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "degraded",
         degraded,
-        "What a node does that sees fewer nodes than `copies`: serve if it sees at least half of the stable membership (half), never (refuse), always (accept). Accept stays available on both sides of a split, which then take publications apart from each other."
+        "What a node does that sees fewer nodes than `copies`: serve with fewer copies, and say so, it sees at least half of the stable membership for 3 s (half), never (refuse), always after 3 s (accept). Accept stays available on both sides of a split, which then take publications apart from each other."
     ),
     knob!(
         Config,

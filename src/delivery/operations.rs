@@ -72,7 +72,7 @@ impl Operations {
         (message, key): (Arc<Message>, Option<Arc<str>>),
         now: Millis,
     ) -> Option<u64> {
-        let bytes = message.data.len();
+        let bytes = message.bytes();
         let line = self.lines.entry(slot).or_default();
         if self.len >= OPERATIONS_MAX
             || line.pending.len() >= SLOT_OPERATIONS_MAX
@@ -101,7 +101,7 @@ impl Operations {
         if line.pending.is_empty() {
             self.waiting.remove(&slot);
         }
-        (self.len, self.bytes) = (self.len - 1, self.bytes - pending.message.data.len());
+        (self.len, self.bytes) = (self.len - 1, self.bytes - pending.message.bytes());
         Some(pending)
     }
 
@@ -187,7 +187,7 @@ impl Operations {
             !line.pending.is_empty()
         });
         self.len -= expired.len();
-        self.bytes -= expired.iter().map(|pending| pending.message.data.len()).sum::<usize>();
+        self.bytes -= expired.iter().map(|pending| pending.message.bytes()).sum::<usize>();
         expired
     }
 

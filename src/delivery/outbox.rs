@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::ownership::stream::READ_BYTES_MAX;
 use crate::protocol::message::DATA_BYTES_MAX;
 
 /// Bytes that may wait for one client; with more it reads too slowly to be kept.
@@ -16,6 +17,7 @@ const _: () = assert!(OUTBOX_BYTES_MAX > 2 * DATA_BYTES_MAX);
 /// Bytes of answers that may wait beside them: a client that continues many streams at once gets
 /// more than the limit in one go, through no fault of its own.
 pub const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
+const _: () = assert!(REPLY_BYTES_MAX > READ_BYTES_MAX, "one stream's answer has room");
 /// Frames that leave in one vectored write; Linux takes up to 1024, but few gain from it.
 pub const WRITE_SLICES_MAX: usize = 64;
 /// Frames of room that an idle outbox keeps.

@@ -7,6 +7,7 @@ use super::event::{Action, Ask, Delivery, DeliveryBody, Recover, Reply, Request,
 use super::interest::{Interests, Joining, Subscriber};
 use super::operations::Operations;
 use crate::mutant::{Rule, without};
+use crate::ownership::audience::in_parts;
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
 use crate::protocol::channel::{Channel, ChannelOptions};
@@ -585,8 +586,10 @@ impl Router {
         if equal && self.interests.is_empty(slot) {
             self.told.remove(&slot);
         } else if !equal {
-            let interest = SlotInterest { slot, channels: self.interests.of(slot) };
-            turn.out.send(from, Lane::Data, PeerFrame::Interest(interest));
+            for (channels, span) in in_parts(self.interests.of(slot)) {
+                let interest = SlotInterest { slot, channels };
+                turn.out.send(from, Lane::Data, PeerFrame::Interest { interest, span });
+            }
         } else if self.interests.tops(slot).is_some_and(|ours| ours != tops) {
             for channel in self.interests.followed(slot) {
                 self.catch_up(slot, &channel, turn);

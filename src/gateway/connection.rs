@@ -39,6 +39,8 @@ pub(super) struct Connection<S> {
     /// Listed for writing at the end of the batch.
     pub(super) dirty: bool,
     pub(super) closing: bool,
+    /// Set once its turn to leave has come and answers are still to be waited for.
+    pub(super) leaving: Option<Leaving>,
     /// What the client sends can't be understood any more, and is thrown away until it ends: a
     /// socket that is closed over unread bytes takes the close frame with it.
     pub(super) deaf: bool,
@@ -69,6 +71,15 @@ impl Due {
         let all = [self.end, self.connect, self.ping, self.pong, self.retry];
         all.into_iter().filter(|&tick| tick != 0).min()
     }
+}
+
+/// The ticks of a connection that leaves a draining node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    /// From here on no command is taken: a client that always has one open would never leave.
+    pub(super) deaf: u64,
+    /// From here on it is closed with whatever is open.
+    pub(super) end: u64,
 }
 
 /// Commands and deliveries that came before the connect reply.

@@ -190,6 +190,11 @@ impl Session {
         matches!(self.phase, Phase::Connecting(_))
     }
 
+    /// Whether requests of the client, or subscriptions of its own, wait for the cores.
+    pub(super) fn awaits(&self) -> bool {
+        self.awaited > 0
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected)
     }

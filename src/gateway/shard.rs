@@ -95,7 +95,7 @@ pub(super) struct Shard<S> {
     /// Subscriptions to be ended with 2500.
     lapsed: VecDeque<(Key, Channel)>,
     lapsed_budget: usize,
-    /// Connections to close a tick while draining.
+    /// Connections whose turn to leave comes each tick while draining.
     drain: Option<usize>,
     read_buffer: Vec<u8>,
 }
@@ -232,6 +232,7 @@ impl<S: Socket> Shard<S> {
         for (channel, kind) in effects.joined {
             self.hub.subscribe(channel, key.index, kind);
         }
+        let answered = connection.leaving.is_some() && !connection.session.awaits();
         let mut full = false;
         if !effects.replies.is_empty() {
             full = connection.outbox.try_push_reply(ws::text(&effects.replies)).is_err();
@@ -244,6 +245,7 @@ impl<S: Socket> Shard<S> {
             _ if full => self.close(key, Disconnect::Slow),
             Some(code) => self.close(key, code),
             None if effects.connected => self.handle_connected(key),
+            None if answered => self.close(key, Disconnect::Shutdown),
             None => {}
         }
     }

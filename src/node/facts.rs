@@ -116,7 +116,8 @@ impl Facts {
     /// Ends the registering: the gateway has started.
     pub(super) fn set_gateway(&self, stats: Arc<GatewayStats>) {
         let mut registry = std::mem::take(&mut *lock(&self.building));
-        let metrics = NodeMetrics::new(stats.clone(), self.status.clone(), self.peers.clone());
+        let (status, outlook) = (self.status.clone(), self.outlook.clone());
+        let metrics = NodeMetrics::new(stats.clone(), status, outlook, self.peers.clone());
         registry.register_collector(Box::new(metrics));
         // Set once: `wiring` calls this once.
         let _first = self.gateway.set(stats);
@@ -164,6 +165,9 @@ impl Facts {
             link_address: snapshot.and_then(|s| Some(s.me()?.address.to_string())),
             slots_owned: status.slots_owned,
             slots_claiming: status.slots_claiming,
+            slots_under_replicated: status.copies.under_replicated,
+            slots_unrepaired: status.copies.unrepaired,
+            changes_uncommitted: status.copies.uncommitted,
             links: self.peers.as_ref().map_or(0, |peers| peers.links().len() as u32),
             connections: gateway.map_or(0, |stats| stats.connections.get()),
             users: None,
@@ -253,6 +257,9 @@ impl NodeFacts for Facts {
                 link_address: Some(member.address.to_string()),
                 slots_owned: 0,
                 slots_claiming: 0,
+                slots_under_replicated: 0,
+                slots_unrepaired: 0,
+                changes_uncommitted: 0,
                 links: 0,
                 connections: 0,
                 users: None,

@@ -8,14 +8,16 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::delivery::event::CoreStatus;
+use crate::delivery::event::{CoreStatus, Outlook};
 use crate::gateway::GatewayStats;
+use crate::ownership::serving::Serving;
 use crate::peers::Peers;
 
 /// See the module.
 pub(super) struct NodeMetrics {
     gateway: Arc<GatewayStats>,
     cores: Arc<ArcSwap<CoreStatus>>,
+    outlook: Arc<ArcSwap<Outlook>>,
     peers: Option<Peers>,
 }
 
@@ -23,9 +25,10 @@ impl NodeMetrics {
     pub(super) fn new(
         gateway: Arc<GatewayStats>,
         cores: Arc<ArcSwap<CoreStatus>>,
+        outlook: Arc<ArcSwap<Outlook>>,
         peers: Option<Peers>,
     ) -> Self {
-        Self { gateway, cores, peers }
+        Self { gateway, cores, outlook, peers }
     }
 
     /// Name, whether it is a level, and value of everything.
@@ -37,6 +40,14 @@ impl NodeMetrics {
         for (name, level, value) in self.gateway.all() {
             add("gateway", name, level, value);
         }
+        let serving = self.outlook.load().serving;
+        for (name, which) in [
+            ("full", Serving::Full),
+            ("standalone", Serving::Standalone),
+            ("degraded", Serving::Degraded),
+        ] {
+            add("serving", name, true, u64::from(serving == which));
+        }
         let cores = self.cores.load();
         add("slot", "owned", true, cores.slots_owned.into());
         add("slot", "claiming", true, cores.slots_claiming.into());
@@ -45,6 +56,7 @@ impl NodeMetrics {
         add("slot", "incomplete", false, cores.counts.incomplete);
         add("claim", "begun", false, cores.counts.begun);
         add("slot", "under_replicated", true, cores.copies.under_replicated.into());
+        add("slot", "unrepaired", true, cores.copies.unrepaired.into());
         add("copy", "pulled", false, cores.counts.copied);
         add("copy", "spares", false, cores.counts.spares);
         add("change", "uncommitted", true, cores.copies.uncommitted);

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::facts::{Facts, Inspections};
+use super::shortage::{Notice, Shortage};
 use super::sockets::{Mesh, Sockets};
 use super::{Node, clock, fatal, turn_up};
 use crate::api::{Api, ApiMetrics, router};
@@ -122,6 +123,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
                 status: status.clone(),
                 failures,
                 dead: Vec::new(),
+                shortage: Shortage::default(),
             };
             tasks.push(tokio::spawn(look.run(membership.snapshots())));
             let state = membership.state_setter();
@@ -129,6 +131,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         }
         None => {
             let alone = Arc::new(alone(&id, &config));
+            Notice::Serves(alone.serving).log();
             outlook.store(alone.clone());
             core.push(Event::Outlook(alone)).await.context("the engine has just started")?;
         }
@@ -290,7 +293,8 @@ fn degraded(config: &Config) -> Degraded {
 fn alone(id: &NodeId, config: &Config) -> Outlook {
     let view = View::new([Member { id: id.clone(), weight: config.weight }]);
     let placement = Arc::new(Placement::compute(&view, config.slots));
-    let (planned, serving) = (placement.clone(), Serving::Standalone);
+    let planned = placement.clone();
+    let serving = if config.copies > 1 { Serving::Standalone } else { Serving::Full };
     Outlook { view, placement, planned, joining: vec![], outside: vec![], serving }
 }
 
@@ -304,6 +308,7 @@ struct Look {
     failures: mpsc::Sender<anyhow::Error>,
     /// Whose links were closed because their process is gone.
     dead: Vec<NodeId>,
+    shortage: Shortage,
 }
 
 impl Look {
@@ -330,6 +335,9 @@ impl Look {
                     return;
                 }
             }
+            let serving = self.outlook.load().serving;
+            let notices = self.shortage.observe(serving, status.copies, clock::now());
+            notices.into_iter().for_each(Notice::log);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The audience of one slot: which gateways want which channel, and who is present there. Soft
 //! state of the owner, told by the gateways and told again to each new owner.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
@@ -9,10 +9,18 @@ use super::holding::update_position;
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{ClientId, Incarnation, Position};
 use crate::protocol::message::ClientInfo;
-use crate::protocol::peer::ChannelInterest;
+use crate::protocol::peer::{ChannelInterest, FRAME_BYTES_MAX, Mark, Span};
 
 /// Clients that a channel's presence holds at most; further ones are subscribed, but not shown.
 pub const PRESENT_MAX: usize = 20_000;
+/// Bytes of what a channel's presence shows: a question about it is answered in one frame.
+pub const PRESENT_BYTES_MAX: usize = 20 << 20;
+const _: () = assert!(PRESENT_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX, "a frame has room for it");
+/// Bytes of one part of a gateway's interest, about: no frame holds up others for long.
+pub(super) const PART_BYTES: usize = 256 * 1024;
+
+/// Bytes that a channel takes in it beside its name and its clients.
+const CHANNEL_BYTES: usize = 128;
 
 /// A list of gateways.
 pub type Gateways = SmallVec<[Incarnation; 4]>;
@@ -25,6 +33,7 @@ pub struct ChannelAudience {
     /// Whether subscribers are told of others.
     pub join_leave: bool,
     present: BTreeMap<ClientId, (Incarnation, ClientInfo)>,
+    present_bytes: usize,
 }
 
 /// Somebody came or left: whom to tell.
@@ -70,10 +79,14 @@ impl Audience {
             audience.gateways.insert(at, gateway);
         }
         let info = info?;
-        if audience.present.len() >= PRESENT_MAX && !audience.present.contains_key(&info.client) {
+        let known = audience.hide(info.client).is_some();
+        if audience.present.len() >= PRESENT_MAX
+            || audience.present_bytes + info.bytes() > PRESENT_BYTES_MAX
+        {
             return None;
         }
-        let known = audience.present.insert(info.client, (gateway, info.clone())).is_some();
+        audience.present_bytes += info.bytes();
+        audience.present.insert(info.client, (gateway, info.clone()));
         (join_leave && !known).then(|| audience.change(channel, info))
     }
 
@@ -88,30 +101,35 @@ impl Audience {
     ) -> Option<Change> {
         let audience = self.channels.get_mut(channel)?;
         let present = audience.present.get(&client).is_some_and(|(at, _)| *at == gateway);
-        let gone = if present { audience.present.remove(&client) } else { None };
+        let gone = if present { audience.hide(client) } else { None };
         if detach {
             audience.gateways.retain(|g| *g != gateway);
         }
         let change = gone.filter(|_| audience.join_leave);
-        let change = change.map(|(_, info)| audience.change(channel, info));
+        let change = change.map(|info| audience.change(channel, info));
         if audience.gateways.is_empty() {
             self.channels.remove(channel);
         }
         change
     }
 
-    /// Replaces all that a gateway told before. Returns whom to tell of who came and who left.
+    /// Replaces all that a gateway told before of a span. Returns whom to tell of who came and who
+    /// left.
     pub fn replace(
         &mut self,
         gateway: Incarnation,
         interest: Vec<ChannelInterest>,
+        span: &Span,
     ) -> (Vec<Change>, Vec<Change>) {
         let mut came = Vec::new();
-        let kept: BTreeMap<Channel, Vec<ClientId>> = interest
+        let kept: BTreeMap<Channel, BTreeSet<ClientId>> = interest
             .iter()
             .map(|c| (c.channel.clone(), c.present.iter().map(|info| info.client).collect()))
             .collect();
         let left = self.retain(gateway, |channel, client| {
+            if !span.covers(channel, client) {
+                return Some(true);
+            }
             kept.get(channel).map(|clients| client.is_none_or(|c| clients.contains(&c)))
         });
         for ChannelInterest { channel, options, present, .. } in interest {
@@ -148,7 +166,7 @@ impl Audience {
                 .map(|(client, _)| *client)
                 .collect();
             for client in gone {
-                if let Some((_, info)) = audience.present.remove(&client)
+                if let Some(info) = audience.hide(client)
                     && audience.join_leave
                 {
                     left.push(audience.change(channel, info));
@@ -187,9 +205,65 @@ impl Audience {
 }
 
 impl ChannelAudience {
+    fn hide(&mut self, client: ClientId) -> Option<ClientInfo> {
+        let (_, info) = self.present.remove(&client)?;
+        self.present_bytes -= info.bytes();
+        Some(info)
+    }
+
     fn change(&self, channel: &Channel, info: ClientInfo) -> Change {
         Change { channel: channel.clone(), gateways: self.gateways.clone(), info }
     }
+}
+
+/// Cuts a gateway's interest in a slot, in its order, into parts of about [`PART_BYTES`], each with
+/// the span of which it is all.
+pub fn in_parts(interest: Vec<ChannelInterest>) -> Vec<(Vec<ChannelInterest>, Span)> {
+    let mut parts = Vec::new();
+    let mut part: Vec<ChannelInterest> = Vec::new();
+    let mut bytes = 0;
+    let mut after = None;
+    for ChannelInterest { channel, options, position, present } in interest {
+        let begun = |position| {
+            let (channel, present) = (channel.clone(), vec![]);
+            ChannelInterest { channel, options, position, present }
+        };
+        let mut cut = |part: &mut Vec<ChannelInterest>, bytes: &mut usize, more: usize| {
+            if *bytes > 0 && *bytes + more > PART_BYTES {
+                let up_to = part.last().map(end_of);
+                let span = Span { after: std::mem::replace(&mut after, up_to.clone()), up_to };
+                parts.push((std::mem::take(part), span));
+                *bytes = 0;
+            }
+            *bytes += more;
+        };
+        cut(&mut part, &mut bytes, channel.as_str().len() + CHANNEL_BYTES);
+        part.push(begun(position));
+        for info in present {
+            cut(&mut part, &mut bytes, info.bytes());
+            if part.is_empty() {
+                // Its place in the stream was told before.
+                part.push(begun(None));
+            }
+            part.last_mut().into_iter().for_each(|channel| channel.present.push(info.clone()));
+        }
+    }
+    parts.push((part, Span { after, up_to: None }));
+    parts
+}
+
+/// Bytes that interest takes in a frame, about.
+pub(super) fn bytes(interest: &[ChannelInterest]) -> usize {
+    let channels = interest.iter().map(|it| {
+        let present = it.present.iter().map(ClientInfo::bytes);
+        it.channel.as_str().len() + CHANNEL_BYTES + present.sum::<usize>()
+    });
+    channels.sum()
+}
+
+/// Where a part that ends with this channel ends.
+fn end_of(last: &ChannelInterest) -> Mark {
+    (last.channel.clone(), last.present.last().map(|info| info.client))
 }
 
 /// Fingerprint of channels, in their order, with the clients present in each, in theirs.
@@ -224,6 +298,7 @@ mod tests {
 
     const LEFT: Incarnation = Incarnation(1);
     const RIGHT: Incarnation = Incarnation(2);
+    const ALL: Span = Span { after: None, up_to: None };
 
     fn channel(name: &str) -> Channel {
         Channel::parse(name).expect("a name")
@@ -258,9 +333,9 @@ mod tests {
     #[test]
     fn what_a_gateway_tells_anew_replaces_what_it_told() {
         let mut audience = Audience::default();
-        audience.replace(RIGHT, vec![interest("a", &[9])]);
-        audience.replace(LEFT, vec![interest("a", &[1, 2]), interest("b", &[])]);
-        let (came, left) = audience.replace(LEFT, vec![interest("a", &[2, 3])]);
+        audience.replace(RIGHT, vec![interest("a", &[9])], &ALL);
+        audience.replace(LEFT, vec![interest("a", &[1, 2]), interest("b", &[])], &ALL);
+        let (came, left) = audience.replace(LEFT, vec![interest("a", &[2, 3])], &ALL);
         assert_eq!(came.iter().map(|c| c.info.client.0).collect::<Vec<_>>(), [3]);
         assert_eq!(left.iter().map(|c| c.info.client.0).collect::<Vec<_>>(), [1]);
         assert_eq!(audience.gateways(&channel("a")), [LEFT, RIGHT]);
@@ -270,10 +345,55 @@ mod tests {
     }
 
     #[test]
+    fn interest_in_parts_replaces_the_same_as_in_one() {
+        let crowd: Vec<u128> = (0..12_000).map(|n| n * 7).collect();
+        let before =
+            [interest("a", &[1]), interest("gone", &[5]), interest("room", &crowd[..6_000])];
+        let now = vec![interest("a", &[]), interest("room", &crowd[3_000..]), interest("z", &[3])];
+        let (mut whole, mut told) = (Audience::default(), Audience::default());
+        for audience in [&mut whole, &mut told] {
+            audience.replace(RIGHT, vec![interest("room", &[1])], &ALL);
+            audience.replace(LEFT, before.to_vec(), &ALL);
+        }
+        let (came, left) = whole.replace(LEFT, now.clone(), &ALL);
+        let parts = in_parts(now);
+        assert!(parts.len() > 1, "{}", parts.len());
+        let (mut came_in_parts, mut left_in_parts) = (vec![], vec![]);
+        for (part, span) in parts {
+            let (came, left) = told.replace(LEFT, part, &span);
+            came_in_parts.extend(came);
+            left_in_parts.extend(left);
+        }
+        assert!(told == whole && came_in_parts == came);
+        let clients = |left: &[Change]| -> BTreeSet<u128> {
+            left.iter().map(|change| change.info.client.0).collect()
+        };
+        assert_eq!(clients(&left_in_parts), clients(&left));
+        assert_eq!(clients(&left).len(), 3_000 + 2);
+    }
+
+    #[test]
+    fn presence_is_bounded_in_bytes() {
+        let mut audience = Audience::default();
+        let room = channel("room");
+        let large = |client: u128| {
+            let conn_info = Bytes::from(vec![b' '; PRESENT_BYTES_MAX / 4]);
+            ClientInfo { conn_info, ..info(client) }
+        };
+        for client in [1, 2, 3, 4, 4] {
+            audience.subscribe(LEFT, &room, false, Some(large(client)));
+        }
+        assert_eq!(audience.present(&room).count(), 3);
+        audience.unsubscribe(LEFT, &room, ClientId(1), false);
+        audience.subscribe(LEFT, &room, false, Some(large(5)));
+        assert_eq!(audience.present(&room).count(), 3);
+    }
+
+    #[test]
     fn both_sides_compute_one_digest() {
         let mut audience = Audience::default();
-        audience.replace(RIGHT, vec![interest("a", &[9])]);
-        audience.replace(LEFT, vec![interest("a", &[2, 1]), interest("b", &[])]);
+        audience.replace(RIGHT, vec![interest("a", &[9])], &ALL);
+        audience.replace(LEFT, vec![interest("a", &[2, 1]), interest("b", &[])], &ALL);
         let (a, b) = (channel("a"), channel("b"));
         let here = [(&a, vec![ClientId(1), ClientId(2)]), (&b, vec![])];
         assert_eq!(audience.digest(LEFT), interest_digest(here.into_iter()));

@@ -3,7 +3,7 @@
 //! pull what is lacking, then serve. Also the answering side: promising and being pulled from.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::audience::Audience;
+use super::audience::{self, Audience, in_parts};
 use super::log::Log;
 use super::out::Out;
 use super::owner::{INCOMPLETE_MS, Ownership};
@@ -30,8 +30,6 @@ const ANNOUNCE_STRAYS_MS: u64 = 1_000;
 const ANSWER_SLOTS: usize = 2_048;
 /// Streams named in one question for copies, which keeps it under some 3 MB.
 const PULL_NAMES: usize = 10_000;
-/// Channels named in one part of an answer.
-const ANSWER_CHANNELS: usize = 256;
 
 /// One claim of many slots.
 #[derive(Debug)]
@@ -591,9 +589,9 @@ impl Ownership {
                 }
                 let holding = self.holdings.get(&slot).filter(|holding| !holding.is_empty());
                 digests.extend(holding.map(|holding| (slot, holding.digest())));
-                for channels in interest(slot).chunks(ANSWER_CHANNELS) {
-                    wanted.push(SlotInterest { slot, channels: channels.to_vec() });
-                }
+                let interest = in_parts(interest(slot));
+                let interest = interest.into_iter().filter(|(channels, _)| !channels.is_empty());
+                wanted.extend(interest.map(|(channels, _)| SlotInterest { slot, channels }));
                 if from != self.me {
                     // What waited for this node's claim goes on to the new claimant.
                     self.replay_elsewhere(slot, from, out);
@@ -639,13 +637,14 @@ fn parts(
     rejected.chunks(ANSWER_SLOTS).for_each(|chunk| push(chunk, &[], &[]));
     digests.chunks(ANSWER_SLOTS).for_each(|chunk| push(&[], chunk, &[]));
     let mut first = 0;
-    let mut channels = 0;
+    let mut bytes = 0;
     for (at, slot) in wanted.iter().enumerate() {
-        if channels + slot.channels.len() > ANSWER_CHANNELS && at > first {
+        let more = audience::bytes(&slot.channels);
+        if bytes + more > audience::PART_BYTES && at > first {
             push(&[], &[], &wanted[first..at]);
-            (first, channels) = (at, 0);
+            (first, bytes) = (at, 0);
         }
-        channels += slot.channels.len();
+        bytes += more;
     }
     push(&[], &[], &wanted[first..]);
     if let Some(PeerFrame::Promise { live: all, last, .. }) = frames.last_mut() {

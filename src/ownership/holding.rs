@@ -413,7 +413,7 @@ impl Holding {
         for (channel, loose) in &self.loose {
             for Loose { options, follows, entry } in loose {
                 let (options, follows, entry) = (*options, *follows, entry.copy(now));
-                let size = entry.publication.message.data.len() + ENTRY_BYTES;
+                let size = entry.publication.message.bytes() + ENTRY_BYTES;
                 let copy = LooseCopy { options, follows, entry };
                 parts.room(size).loose.push((channel.clone(), copy));
             }
@@ -518,7 +518,7 @@ pub(crate) fn update_position(hash: &mut Xxh3, position: Position) {
 }
 
 fn size_of(copy: &StreamCopy) -> usize {
-    let entries = copy.entries.iter().map(|e| e.publication.message.data.len() + ENTRY_BYTES);
+    let entries = copy.entries.iter().map(|e| e.publication.message.bytes() + ENTRY_BYTES);
     entries.sum::<usize>() + copy.channel.as_str().len() + copy.lineage.len() * ENTRY_BYTES
 }
 
@@ -528,7 +528,7 @@ fn split(mut copy: StreamCopy) -> Vec<StreamCopy> {
     while size_of(&copy) > COPY_BYTES && copy.entries.len() > 1 {
         let mut bytes = 0;
         let fits = copy.entries.iter().take_while(|entry| {
-            bytes += entry.publication.message.data.len() + ENTRY_BYTES;
+            bytes += entry.publication.message.bytes() + ENTRY_BYTES;
             bytes <= COPY_BYTES
         });
         let cut = fits.count().clamp(1, copy.entries.len() - 1);

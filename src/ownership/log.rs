@@ -297,7 +297,7 @@ impl Log {
 /// About the bytes of a change.
 pub(super) fn size_of(change: &Change) -> usize {
     match change {
-        Change::Publish { entry, .. } => entry.publication.message.data.len() + ENTRY_BYTES,
+        Change::Publish { entry, .. } => entry.publication.message.bytes() + ENTRY_BYTES,
         Change::Begin { .. } | Change::Forget { .. } => ENTRY_BYTES,
     }
 }

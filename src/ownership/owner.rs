@@ -240,7 +240,7 @@ impl Ownership {
             | PeerFrame::Ask { .. }
             | PeerFrame::Unsubscribe { .. }
             | PeerFrame::Digest { .. }
-            | PeerFrame::Interest(_) => self.handle_request(from, frame, now, out),
+            | PeerFrame::Interest { .. } => self.handle_request(from, frame, now, out),
             PeerFrame::Promise {
                 claim,
                 attempt,

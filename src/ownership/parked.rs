@@ -95,8 +95,8 @@ impl Parked {
 
 fn size_of(frame: &PeerFrame) -> usize {
     match frame {
-        PeerFrame::Operation(operation) => operation.message.data.len(),
-        PeerFrame::Fanout { message, .. } => message.data.len(),
+        PeerFrame::Operation(operation) => operation.message.bytes(),
+        PeerFrame::Fanout { message, .. } => message.bytes(),
         _ => 0,
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
 use crate::protocol::peer::{
     Answer, Change, ChannelInterest, EntryCopy, Lane, Operation, Outcome, PeerFrame, Query,
-    SlotInterest,
+    SlotInterest, Span,
 };
 use crate::protocol::time::Millis;
 
@@ -52,7 +52,7 @@ impl Ownership {
             PeerFrame::Fanout { slot, .. } | PeerFrame::Unsubscribe { slot, .. } => {
                 (*slot, Epoch::NONE)
             }
-            PeerFrame::Interest(interest) => (interest.slot, Epoch::NONE),
+            PeerFrame::Interest { interest, .. } => (interest.slot, Epoch::NONE),
             PeerFrame::Digest { slots } => return self.compare_interest(from, slots, out),
             _ => return,
         };
@@ -92,7 +92,9 @@ impl Ownership {
                     self.announce(slot, change, false, out);
                 }
             }
-            PeerFrame::Interest(interest) => self.replace_interest(from, interest, now, out),
+            PeerFrame::Interest { interest, span } => {
+                self.replace_interest(from, interest, &span, now, out);
+            }
             _ => {}
         }
     }
@@ -414,13 +416,14 @@ impl Ownership {
         &mut self,
         from: Incarnation,
         interest: SlotInterest,
+        span: &Span,
         now: Millis,
         out: &mut Out,
     ) {
         let SlotInterest { slot, channels } = interest;
         let positions: Vec<ChannelInterest> =
             channels.iter().map(|c| ChannelInterest { present: vec![], ..c.clone() }).collect();
-        let (came, left) = self.audiences.entry(slot).or_default().replace(from, channels);
+        let (came, left) = self.audiences.entry(slot).or_default().replace(from, channels, span);
         for change in left {
             self.announce(slot, change, false, out);
         }

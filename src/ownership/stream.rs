@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Position, StreamEpoch};
-use crate::protocol::message::{History, Message, OperationId, Publication};
-use crate::protocol::peer::{EntryCopy, StreamCopy, Turn};
+use crate::protocol::message::{
+    DATA_BYTES_MAX, History, Message, OperationId, PUBLICATION_BYTES, Publication, TAG_BYTES_MAX,
+};
+use crate::protocol::peer::{EntryCopy, FRAME_BYTES_MAX, StreamCopy, Turn};
 use crate::protocol::time::Millis;
 
 /// Epochs that a lineage remembers. One comes with each change of owner, so positions stay
@@ -15,11 +17,23 @@ use crate::protocol::time::Millis;
 pub const LINEAGE_LEN_MAX: usize = 256;
 /// Publications that one answer carries at most, as Centrifuge servers have it.
 pub const READ_LEN_MAX: usize = 300;
+/// What the publisher's info takes at most if an answer is to be bounded by its length alone.
+const INFO_BYTES: usize = 4096;
+/// Bytes of publications that one answer carries at most.
+pub const READ_BYTES_MAX: usize = 22 << 20;
+const _: () = assert!(
+    READ_LEN_MAX * (DATA_BYTES_MAX + TAG_BYTES_MAX + INFO_BYTES + PUBLICATION_BYTES)
+        <= READ_BYTES_MAX,
+    "an answer has room for publications of the greatest length"
+);
+const _: () = assert!(READ_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX, "a frame has room for it");
 /// Publications that a gateway is brought up to date with at most: what its clients would have got
 /// one by one, so a busy channel survives a change of owner.
 pub const CATCH_UP_LEN_MAX: usize = 10_000;
-/// Payload bytes of one answer to a gateway; above it, it asks its clients to subscribe again.
+/// Bytes of such an answer of more than [`READ_LEN_MAX`]; above it, the gateway asks its clients to
+/// subscribe again.
 pub const CATCH_UP_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(CATCH_UP_BYTES_MAX <= READ_BYTES_MAX);
 /// Publications that a stream keeps at most, whatever is configured: some 100 MB of small ones.
 pub const HISTORY_SIZE_MAX: u32 = 1_000_000;
 
@@ -263,8 +277,9 @@ impl Stream {
         let behind = self.behind(from).map(|entry| &entry.publication);
         let shown = behind.take_while(|publication| publication.offset <= self.committed);
         let shown: Vec<Publication> = shown.cloned().collect();
-        let bytes: usize = shown.iter().map(|shown| shown.message.data.len()).sum();
-        if shown.len() > READ_LEN_MAX && bytes > CATCH_UP_BYTES_MAX {
+        let bytes: usize = shown.iter().map(Publication::bytes).sum();
+        let long = shown.len() > READ_LEN_MAX;
+        if bytes > (if long { CATCH_UP_BYTES_MAX } else { READ_BYTES_MAX }) {
             return Resume::Gone;
         }
         Resume::Continued(shown)
@@ -296,7 +311,7 @@ impl Stream {
         at.is_some_and(|at| (self.lineage[at].first - 1..=self.end(at)).contains(&position.offset))
     }
 
-    /// Reads a part of the stream.
+    /// Reads a part of the stream: as many publications as are asked for and one answer carries.
     pub fn read(&self, history: History) -> Vec<Publication> {
         let limit = (history.limit as usize).min(READ_LEN_MAX);
         let since = history.since.map(|position| position.offset);
@@ -304,10 +319,10 @@ impl Stream {
         let publications = publications.filter(|p| p.offset <= self.committed);
         if history.reverse {
             let before = publications.rev().filter(|p| since.is_none_or(|o| p.offset < o));
-            before.take(limit).cloned().collect()
+            fitting(before.take(limit))
         } else {
             let behind = publications.filter(|p| since.is_none_or(|o| p.offset > o));
-            behind.take(limit).cloned().collect()
+            fitting(behind.take(limit))
         }
     }
 
@@ -489,6 +504,17 @@ impl Stream {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The first of these that one answer carries, at least one.
+fn fitting<'a>(publications: impl Iterator<Item = &'a Publication>) -> Vec<Publication> {
+    let mut bytes = 0;
+    let fitting = publications.take_while(|publication| {
+        let first = bytes == 0;
+        bytes += publication.bytes();
+        first || bytes <= READ_BYTES_MAX
+    });
+    fitting.cloned().collect()
 }
 
 /// The first epoch of a new stream.

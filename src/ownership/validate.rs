@@ -53,7 +53,7 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
         PeerFrame::Fanout { slot, channel, .. } | PeerFrame::Unsubscribe { slot, channel, .. } => {
             place(*slot, channel)
         }
-        PeerFrame::Interest(interest) => {
+        PeerFrame::Interest { interest, .. } => {
             interest.channels.iter().try_for_each(|c| place(interest.slot, &c.channel))
         }
         PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges } => {

@@ -6,10 +6,9 @@ use thiserror::Error;
 
 use crate::protocol::ids::Incarnation;
 use crate::protocol::link::{LinkFrame, LinkFrameError};
+pub use crate::protocol::peer::FRAME_BYTES_MAX;
 use crate::protocol::peer::PeerFrame;
 
-/// Longest peer frame: a claim's answer with digests of all 16384 slots at 1 KiB a slot.
-pub const FRAME_BYTES_MAX: usize = 16 << 20;
 /// Longest content of a frame on a lane: kind, relay header, peer frame.
 pub(super) const LANE_BYTES_MAX: usize = RELAY_BYTES + FRAME_BYTES_MAX;
 /// Pieces of a stream taken at once: some 45 KB, so a batch stays small and a wake-up worth it.

@@ -168,6 +168,19 @@ impl Node {
         numbers
     }
 
+    /// The next frames, so many at least.
+    async fn frames(&mut self, count: usize) -> Vec<PeerFrame> {
+        let mut all = Vec::new();
+        self.event(|event| {
+            if let PeerEvent::Frames { frames, .. } = event {
+                all.extend(frames);
+            }
+            (all.len() >= count).then_some(())
+        })
+        .await;
+        all
+    }
+
     fn send(&self, to: &Node, lane: Lane, frame: &PeerFrame) -> Outcome {
         self.peers.send(&[to.id.incarnation], lane, frame).expect("a frame within limits")[0]
     }

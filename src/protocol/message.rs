@@ -10,6 +10,11 @@ use super::ids::{ClientId, Incarnation, Position, StreamEpoch};
 /// Bytes of a publication's payload: what a message of a client has room for.
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of all tags of a publication together.
+pub const TAG_BYTES_MAX: usize = 4096;
+/// Bytes that a publication takes in a frame beside its content at most: names, times, lengths.
+pub const PUBLICATION_BYTES: usize = 160;
+
 /// Who is behind a publication or a presence entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientInfo {
@@ -21,6 +26,13 @@ pub struct ClientInfo {
     pub conn_info: Bytes,
     /// JSON given for the channel; empty = none.
     pub chan_info: Bytes,
+}
+
+impl ClientInfo {
+    /// Bytes that it takes in a frame, at most.
+    pub fn bytes(&self) -> usize {
+        self.user.len() + self.conn_info.len() + self.chan_info.len() + 48
+    }
 }
 
 /// The identity of an operation for ever: which gateway sent it, and its number among those that
@@ -46,6 +58,14 @@ pub struct Message {
     pub time_ms: u64,
 }
 
+impl Message {
+    /// Bytes of its content.
+    pub fn bytes(&self) -> usize {
+        let tags = self.tags.iter().map(|(name, value)| name.len() + value.len() + 10);
+        self.data.len() + self.info.as_ref().map_or(0, ClientInfo::bytes) + tags.sum::<usize>()
+    }
+}
+
 /// One publication of a stream with its name there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Publication {
@@ -58,6 +78,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Bytes that it takes in a frame, at most.
+    pub fn bytes(&self) -> usize {
+        self.message.bytes() + PUBLICATION_BYTES
+    }
+
     /// Its name in the stream.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.offset }

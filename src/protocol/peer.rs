@@ -10,6 +10,9 @@ use super::codes::ErrorCode;
 use super::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
 use super::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
 
+/// Longest frame: an answer with as many publications of the greatest length as one carries.
+pub const FRAME_BYTES_MAX: usize = 24 << 20;
+
 /// Which of a link's streams carries a frame; each is ordered in itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
@@ -85,8 +88,13 @@ pub enum PeerFrame {
         /// Slot and fingerprint.
         slots: Vec<(Slot, u64)>,
     },
-    /// All of the sender's interest in a slot, in place of what the receiver has.
-    Interest(SlotInterest),
+    /// All of the sender's interest in a slot within a span, in place of what the receiver has there.
+    Interest {
+        /// The interest.
+        interest: SlotInterest,
+        /// Where it is all.
+        span: Span,
+    },
 
     // From an owner to a gateway, on the data lane.
     /// What became of an operation.
@@ -391,6 +399,28 @@ pub struct SlotInterest {
     pub slot: Slot,
     /// Its channels that have subscribers at the gateway.
     pub channels: Vec<ChannelInterest>,
+}
+
+/// A place in a gateway's interest in a slot: channels in their order, each followed by the clients
+/// present in it, in theirs.
+pub type Mark = (Channel, Option<ClientId>);
+
+/// A part of a gateway's interest in a slot.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Span {
+    /// It begins behind this mark; `None` = with the first.
+    pub after: Option<Mark>,
+    /// It ends with this mark; `None` = with the last.
+    pub up_to: Option<Mark>,
+}
+
+impl Span {
+    /// Whether a channel (`None`) or a client in it lies in the span.
+    pub fn covers(&self, channel: &Channel, client: Option<ClientId>) -> bool {
+        let mark = (channel, client);
+        let begun = self.after.as_ref().is_none_or(|(c, k)| (c, *k) < mark);
+        begun && self.up_to.as_ref().is_none_or(|(c, k)| mark <= (c, *k))
+    }
 }
 
 /// A gateway's interest in one channel.

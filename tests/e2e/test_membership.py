@@ -52,8 +52,57 @@ async def test_a_stopped_process_has_its_lifelines_and_is_noticed_by_its_silence
         await c.settled(within=20)
 
 
-async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
+ONE_COPY = "copies = 1\n"
+
+
+async def test_streams_of_a_killed_owner_go_on_where_they_were(sdk):
     async with cluster(3) as c, Cable(c[0]) as cable:
+        channel = await c.key(c[2])
+        async with (
+            await connect(sdk, cable, token=token("alice")) as alice,
+            await connect(sdk, c[1], token=token("bob")) as bob,
+        ):
+            await alice.subscribe(channel)
+            await bob.subscribe(channel)
+            await bob.publish(channel, "before")
+            await alice.events.next("publication", channel=channel, data="before")
+            await cable.cut()
+            await bob.publish(channel, "missed")
+            c[2].kill()
+            await c.gone(c[2], channel, within=5)
+            await cable.mend()
+            await alice.events.next(
+                "subscribed", within=15, channel=channel, was_recovering=True, recovered=True
+            )
+            # It waits for the new owner; nobody has to try again.
+            await bob.publish(channel, "after")
+            for client in (alice, bob):
+                await client.events.next("publication", within=10, channel=channel, data="after")
+                got = [event["data"] for event in client.events.seen("publication")]
+                assert got == ["before", "missed", "after"]
+                again = client.events.seen("subscribed", channel=channel)[1:]
+                assert all(event["recovered"] for event in again), again
+
+
+async def test_an_inbox_of_a_killed_owner_goes_on_without_a_new_connection(sdk):
+    async with cluster(3) as c, api(c[1]) as server:
+        user = await c.key(c[2], "user-")
+        inbox = f"#{user}"
+        async with await connect(sdk, c[0], token=token(user)) as alice:
+            await alice.events.next("subscribed", channel=inbox, server=True)
+            before = await server.publish(PublishRequest(channel=inbox, data="before"))
+            await alice.events.next("publication", channel=inbox, data="before")
+            c[2].kill()
+            after = await server.publish(PublishRequest(channel=inbox, data="after"))
+            await alice.events.next("publication", within=10, channel=inbox, data="after")
+            got = [event["data"] for event in alice.events.seen("publication", channel=inbox)]
+            assert got == ["before", "after"]
+            assert (before.offset, after.offset) == (1, 2)
+            assert len(alice.events.seen("connected")) == 1, "it cost the connection"
+
+
+async def test_with_one_copy_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
+    async with cluster(3, more=ONE_COPY) as c, Cable(c[0]) as cable:
         channel = await c.key(c[2])
         async with (
             await connect(sdk, cable, token=token("alice")) as alice,
@@ -78,8 +127,8 @@ async def test_streams_of_a_killed_owner_say_that_they_are_not_recovered(sdk):
             await bob.events.next("publication", within=10, channel=channel, data="after")
 
 
-async def test_an_inbox_of_a_killed_owner_begins_anew_and_says_so(sdk):
-    async with cluster(3) as c, api(c[1]) as server:
+async def test_with_one_copy_an_inbox_of_a_killed_owner_begins_anew_and_says_so(sdk):
+    async with cluster(3, more=ONE_COPY) as c, api(c[1]) as server:
         user = await c.key(c[2], "user-")
         inbox = f"#{user}"
         async with await connect(sdk, c[0], token=token(user)) as alice:

@@ -118,12 +118,20 @@ fn limits() -> String {
         ),
         (
             "publications that a client that comes back can have missed",
-            ownership::stream::READ_LEN_MAX.to_string(),
+            format!(
+                "{} or {}",
+                ownership::stream::READ_LEN_MAX,
+                mib(ownership::stream::READ_BYTES_MAX)
+            ),
             "`recovered: false`",
         ),
         (
             "clients that presence lists in a channel",
-            ownership::audience::PRESENT_MAX.to_string(),
+            format!(
+                "{} or {}",
+                ownership::audience::PRESENT_MAX,
+                mib(ownership::audience::PRESENT_BYTES_MAX)
+            ),
             "the rest isn't listed",
         ),
         (
@@ -163,7 +171,7 @@ fn limits() -> String {
         ),
         (
             "publications in one history of the server API",
-            api::HISTORY_MAX.to_string(),
+            format!("{} or {}", api::HISTORY_MAX, mib(ownership::stream::READ_BYTES_MAX)),
             "page on with `since`",
         ),
         ("frame between nodes", mib(peers::FRAME_BYTES_MAX), "the link is closed"),

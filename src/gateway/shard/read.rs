@@ -39,6 +39,7 @@ impl<S: Socket> Shard<S> {
             bucket: Bucket::new(now),
             dirty: false,
             closing: false,
+            leaving: None,
             deaf: false,
             reader: None,
             writer: None,
@@ -100,8 +101,10 @@ impl<S: Socket> Shard<S> {
             self.handle_close(key, code);
             return Flow::Stop;
         }
-        if self.open(key).is_none() {
-            // Closing: only the client's close frame is of interest.
+        let now = self.wheel.now();
+        if self.open(key).is_none_or(|it| it.leaving.is_some_and(|leaving| leaving.deaf <= now)) {
+            // Closing, or about to: only the client's close frame is of interest. Whatever else it
+            // sent has crossed the close on its way, for nothing is done about it.
             return Flow::Continue;
         }
         match incoming {

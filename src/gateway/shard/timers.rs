@@ -3,10 +3,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::delivery::operations::OPERATION_MS;
+use crate::delivery::router::QUESTION_MS;
 use crate::protocol::codes::Disconnect;
 
 use super::{Shard, Shared, TICK, TICKS_PER_SECOND, unix_ms};
-use crate::gateway::connection::{Due, Key};
+use crate::gateway::connection::{Due, Key, Leaving};
 use crate::gateway::session::{Effects, Scene};
 use crate::gateway::socket::Socket;
 use crate::gateway::ws;
@@ -21,6 +23,18 @@ const RETRY_TICKS: u64 = TICKS_PER_SECOND;
 pub(super) const RESUBSCRIBES_A_TICK: usize = 250;
 /// How long past the end of its credentials a connection may use its time to refresh them.
 const REFRESH_GRACE_SECONDS: u64 = 25;
+
+/// How long a connection whose turn to leave has come may begin requests while others are open. Most
+/// have none open within milliseconds; this is for clients that always have some.
+pub(super) const LEAVE_BUSY_TICKS: u64 = TICKS_PER_SECOND;
+/// How long a connection whose turn to leave has come stays at most: by then the cores have answered
+/// all that it began, if only that they don't know. Well below the 30 s of `drain_timeout`.
+pub(super) const LEAVE_WAIT_TICKS: u64 = 6 * TICKS_PER_SECOND;
+const _: () = assert!(
+    (LEAVE_WAIT_TICKS - LEAVE_BUSY_TICKS - 1) * (TICK.as_millis() as u64) > OPERATION_MS
+        && QUESTION_MS <= OPERATION_MS,
+    "requests have their answers before connections are closed over them"
+);
 
 /// As ticks, rounded up.
 pub(super) fn ticks(duration: Duration) -> u64 {
@@ -165,9 +179,27 @@ impl<S: Socket> Shard<S> {
 
     fn drain_some(&mut self) {
         let Some(count) = self.drain else { return };
-        let open = self.connections.iter().filter(|(_, connection)| !connection.closing);
-        let some: Vec<Key> = open.take(count).map(|(index, c)| c.key(index)).collect();
-        for key in some {
+        let now = self.wheel.now();
+        let mut turns = count;
+        let mut over = Vec::new();
+        for (index, connection) in &mut self.connections {
+            let idle = !connection.session.awaits();
+            let leaves = match connection.leaving {
+                _ if connection.closing => false,
+                Some(leaving) => idle || leaving.end <= now,
+                None if turns == 0 => false,
+                None => {
+                    turns -= 1;
+                    let (deaf, end) = (now + LEAVE_BUSY_TICKS, now + LEAVE_WAIT_TICKS);
+                    connection.leaving = Some(Leaving { deaf, end });
+                    idle
+                }
+            };
+            if leaves {
+                over.push(connection.key(index));
+            }
+        }
+        for key in over {
             self.close(key, Disconnect::Shutdown);
         }
     }

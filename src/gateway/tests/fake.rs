@@ -114,6 +114,11 @@ impl FakeCore {
         }
     }
 
+    pub(crate) fn published(&self, channel: &str) -> usize {
+        let channel = Channel::parse(channel).expect("a channel");
+        self.state().channels.get(&channel).map_or(0, |kept| kept.publications.len())
+    }
+
     pub(crate) fn subscribers(&self, channel: &str) -> usize {
         let channel = Channel::parse(channel).expect("a channel");
         self.state().channels.get(&channel).map_or(0, |kept| kept.subscribers.len())

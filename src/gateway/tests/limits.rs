@@ -188,6 +188,58 @@ async fn a_drain_closes_all_with_3001_over_the_time_given() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_the_answers_of_a_connection() {
+    run(config(), async |rig| {
+        let (mut busy, mut idle) = (rig.connect("busy").await, rig.connect("idle").await);
+        for (id, channel) in [(2, "chat:a"), (3, "chat:b")] {
+            busy.ask(json!({"id": id, "subscribe": {"channel": channel}})).await;
+        }
+        rig.core.be_silent("chat:a");
+        busy.send(json!({"id": 4, "publish": {"channel": "chat:a", "data": 1}})).await;
+        let clients = async {
+            assert_eq!(idle.closed().await, 3001);
+            idle.frame(0x88, &3001u16.to_be_bytes()).await;
+            // What it begins before it is closed is carried out as ever.
+            let late =
+                busy.ask(json!({"id": 5, "publish": {"channel": "chat:b", "data": 2}})).await;
+            assert!(late["error"].is_null(), "{late}");
+            assert_eq!(rig.core.published("chat:b"), 1);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            rig.core.answer_late();
+            while busy.message().await["id"] != 4 {}
+            assert_eq!(busy.closed().await, 3001);
+            busy.frame(0x88, &3001u16.to_be_bytes()).await;
+        };
+        tokio::join!(clients, rig.gateway.drain(Duration::ZERO));
+        rig.gateway.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_takes_nothing_that_it_can_not_answer() {
+    run(config(), async |rig| {
+        let mut client = rig.connect("u").await;
+        client.ask(json!({"id": 2, "subscribe": {"channel": "chat:a"}})).await;
+        rig.core.be_silent("chat:a");
+        client.send(json!({"id": 3, "publish": {"channel": "chat:a", "data": 1}})).await;
+        let started = tokio::time::Instant::now();
+        let clients = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            client.send(json!({"id": 4, "publish": {"channel": "chat:a", "data": 2}})).await;
+            assert_eq!(client.closed().await, 3001);
+            client.frame(0x88, &3001u16.to_be_bytes()).await;
+        };
+        tokio::join!(clients, rig.gateway.drain(Duration::ZERO));
+        assert!((5..8).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        rig.core.answer_late();
+        assert_eq!(rig.core.published("chat:a"), 1);
+        rig.gateway.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_messages_close_every_connection_of_the_shard() {
     run(config(), async |rig| {
         let mut client = rig.connect("u").await;

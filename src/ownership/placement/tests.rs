@@ -96,6 +96,38 @@ fn the_ring_is_balanced_at_every_size() {
     }
 }
 
+/// A cluster whose names differ from those of every other set.
+fn set(set: usize, nodes: usize) -> View {
+    View::new((0..nodes).map(|node| member(&format!("set{set}-node{node}"), node as u128 + 1, 1)))
+}
+
+fn median_and_worst(mut figures: Vec<f64>) -> (f64, f64) {
+    figures.sort_by(f64::total_cmp);
+    (figures[figures.len() / 2], figures[figures.len() - 1])
+}
+
+#[test]
+fn names_of_any_kind_balance_the_ring_and_a_join_moves_its_share() {
+    let all = f64::from(SLOTS_DEFAULT);
+    for nodes in [3, 10, 100] {
+        let (mut most, mut moved) = (vec![], vec![]);
+        for number in 0..20 {
+            let (view, joined) = (set(number, nodes), set(number, nodes + 1));
+            let before = Placement::compute(&view, SLOTS_DEFAULT);
+            let after = Placement::compute(&joined, SLOTS_DEFAULT);
+            let owned = view.members().iter().map(|m| before.owned(m.id.incarnation)).max();
+            most.push(owned.unwrap() as f64 * nodes as f64 / all);
+            let other = |slot: &Slot| before.owner(*slot) != after.owner(*slot);
+            let moves = (0..SLOTS_DEFAULT).map(Slot).filter(other).count();
+            moved.push(moves as f64 * (nodes + 1) as f64 / all);
+        }
+        let (median, worst) = median_and_worst(most);
+        assert!(median <= 1.25 && worst <= 1.35, "{nodes} nodes: {median:.3}, {worst:.3}");
+        let (median, _) = median_and_worst(moved);
+        assert!(median <= 1.15, "{nodes} nodes and one more: {median:.3} of the ideal moved");
+    }
+}
+
 #[test]
 fn weight_is_a_share_of_the_ring() {
     let view = View::new([member("a", 1, 1), member("b", 2, 1), member("c", 3, 2)]);

@@ -1,4 +1,6 @@
 //! Positions, bounds and merges of one stream.
+use bytes::Bytes;
+
 use super::*;
 use crate::protocol::ids::Incarnation;
 
@@ -62,6 +64,26 @@ fn a_position_beyond_its_epoch_sees_twice_rather_than_never() {
     let beyond = Position { offset: 7, ..stream.position() };
     publish(&mut stream, 2, 4);
     assert_eq!(offsets(stream.resume(beyond, READ_LEN_MAX)), [4]);
+}
+
+#[test]
+fn an_answer_carries_no_more_bytes_than_a_frame_has_room_for() {
+    let mut stream = stream(10, 1..=1);
+    let held = stream.position();
+    let data = Bytes::from(vec![b' '; READ_BYTES_MAX / 3]);
+    for number in 2..=4 {
+        let message = Arc::new(Message { data: data.clone(), ..Message::default() });
+        let id = operation(number);
+        let appended = stream.append(epoch(1), number, options(10), id, message, NOW);
+        stream.commit(appended.1.offset);
+    }
+    let read = |since| stream.read(History { limit: 10, since, reverse: false });
+    let read = |since| read(since).iter().map(|p| p.offset).collect::<Vec<_>>();
+    assert_eq!(read(Some(held)), [2, 3]);
+    assert_eq!(read(Some(Position { offset: 3, ..held })), [4]);
+    // Never a part of what was missed.
+    assert_eq!(stream.resume(held, READ_LEN_MAX), Resume::Gone);
+    assert_eq!(offsets(stream.resume(Position { offset: 2, ..held }, READ_LEN_MAX)), [3, 4]);
 }
 
 #[test]

@@ -1,6 +1,14 @@
 //! What flows over links: frames on lanes, backlogs, relays, gossip, and how links come and go.
 use super::*;
+use bytes::Bytes;
+
+use crate::ownership::audience::{Audience, PRESENT_BYTES_MAX, PRESENT_MAX, in_parts};
+use crate::ownership::stream::{READ_BYTES_MAX, READ_LEN_MAX};
 use crate::peers::frames::Wire;
+use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::ids::{ClientId, Epoch, Position, Slot, StreamEpoch};
+use crate::protocol::message::{ClientInfo, DATA_BYTES_MAX, Message, Publication, TAG_BYTES_MAX};
+use crate::protocol::peer::{Answer, ChannelInterest, SlotInterest};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -66,6 +74,76 @@ async fn a_full_outbox_drops_says_so_and_blocks_nobody() {
     assert_eq!(c.numbers(1).await[&a.id.incarnation], [2]);
     assert_eq!(a.peers.stats().dropped, 1);
     assert_eq!(a.peers.links().iter().map(|link| link.dropped).sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn a_full_answer_of_the_largest_publications_crosses_a_link() {
+    let secret = Secret::generate();
+    let [a, mut b] = mesh(["a", "b"], &secret).await;
+    let id = Epoch { term: u64::MAX, owner: Incarnation(u128::MAX) };
+    let epoch = StreamEpoch { epoch: id, index: u64::MAX };
+    let info = ClientInfo {
+        user: "u".repeat(254).into(),
+        client: ClientId(u128::MAX),
+        conn_info: vec![b' '; 3_500].into(),
+        chan_info: Bytes::new(),
+    };
+    let message = Arc::new(Message {
+        data: vec![b'1'; DATA_BYTES_MAX].into(),
+        info: Some(info),
+        tags: [("name".to_owned(), "v".repeat(TAG_BYTES_MAX - 4))].into(),
+        time_ms: u64::MAX,
+    });
+    let publication = |offset| Publication { epoch, offset, message: message.clone() };
+    let most = READ_LEN_MAX as u64;
+    let publications: Vec<_> = (u64::MAX - most..u64::MAX).map(publication).collect();
+    let position = Position { epoch, offset: u64::MAX };
+    let counted: usize = publications.iter().map(Publication::bytes).sum();
+    assert!(counted <= READ_BYTES_MAX, "{counted}");
+    let answer = Answer::History { publications, position };
+    let frame = PeerFrame::Answer { number: u64::MAX, answer };
+    for _ in 0..2 {
+        assert_eq!(a.send(&b, Lane::Data, &frame), Outcome::Queued);
+    }
+    assert!(b.frames(2).await.iter().all(|came| *came == frame));
+    assert_eq!(a.peers.stats().dropped, 0);
+}
+
+#[tokio::test]
+async fn the_interest_of_a_crowd_crosses_a_link() {
+    let secret = Secret::generate();
+    let [a, mut b] = mesh(["a", "b"], &secret).await;
+    let present = |client| ClientInfo {
+        user: format!("user-{client}").into(),
+        client: ClientId(client),
+        conn_info: vec![b' '; PRESENT_BYTES_MAX / PRESENT_MAX].into(),
+        chan_info: Bytes::new(),
+    };
+    let crowd = ChannelInterest {
+        channel: Channel::parse("chat:lobby").unwrap(),
+        options: ChannelOptions::default(),
+        position: None,
+        present: (0..PRESENT_MAX as u128).map(present).collect(),
+    };
+    let interest = vec![crowd.clone()];
+    let (mut audience, mut parts) = (Audience::default(), 0);
+    for (channels, span) in in_parts(interest) {
+        let interest = SlotInterest { slot: Slot(1), channels };
+        let frame = PeerFrame::Interest { interest, span };
+        assert_eq!(a.send(&b, Lane::Data, &frame), Outcome::Queued);
+        parts += 1;
+    }
+    for frame in b.frames(parts).await {
+        let PeerFrame::Interest { interest, span } = frame else { panic!("{frame:?}") };
+        audience.replace(a.id.incarnation, interest.channels, &span);
+    }
+    let shown = audience.present(&crowd.channel).count();
+    assert!(shown > PRESENT_MAX * 9 / 10, "{shown} in {parts} parts");
+    // And so does the answer about them.
+    let answer = Answer::Presence(audience.present(&crowd.channel).cloned().collect());
+    let frame = PeerFrame::Answer { number: 1, answer };
+    assert_eq!(a.send(&b, Lane::Data, &frame), Outcome::Queued);
+    assert_eq!(b.frames(1).await, [frame]);
 }
 
 #[tokio::test]

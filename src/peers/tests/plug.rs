@@ -1,8 +1,9 @@
 //! A UDP socket that can be pulled: from then on nothing is sent or received, nobody is told, and
-//! the port is free for another.
+//! the port is free for another. It can also be deaf, and keeps what it sent if told to.
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -13,16 +14,34 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 pub(super) struct Plug {
     socket: Mutex<Option<Arc<dyn AsyncUdpSocket>>>,
     address: SocketAddr,
+    deaf: AtomicBool,
+    sent: Mutex<Option<Vec<u8>>>,
 }
 
 impl Plug {
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>) -> Self {
         let address = socket.local_addr().unwrap();
-        Self { socket: Mutex::new(Some(socket)), address }
+        let (deaf, sent) = (AtomicBool::new(false), Mutex::new(None));
+        Self { socket: Mutex::new(Some(socket)), address, deaf, sent }
     }
 
     pub(super) fn pull(&self) {
         *self.socket.lock().unwrap() = None;
+    }
+
+    /// Nothing comes in from now on.
+    pub(super) fn deafen(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps what is sent from now on.
+    pub(super) fn record(&self) {
+        *self.sent.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What was sent since [`Plug::record`], as it went over the wire.
+    pub(super) fn sent(&self) -> Vec<u8> {
+        self.sent.lock().unwrap().clone().unwrap_or_default()
     }
 
     fn socket(&self) -> Option<Arc<dyn AsyncUdpSocket>> {
@@ -36,6 +55,9 @@ impl AsyncUdpSocket for Plug {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if let Some(sent) = &mut *self.sent.lock().unwrap() {
+            sent.extend_from_slice(transmit.contents);
+        }
         self.socket().map_or(Ok(()), |socket| socket.try_send(transmit))
     }
 
@@ -45,6 +67,9 @@ impl AsyncUdpSocket for Plug {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         self.socket().map_or(Poll::Pending, |socket| socket.poll_recv(cx, buffers, meta))
     }
 

@@ -194,3 +194,38 @@ async fn a_connection_without_a_hello_is_closed_in_time() {
     assert!(started.elapsed() < endpoint::GREETING_TIMEOUT + Duration::from_secs(1));
     assert!(a.linked().is_empty() && a.events.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn a_source_that_answers_no_retry_costs_no_more_than_that() {
+    let secret = Secret::generate();
+    let (mut a, b) = (node("a", &secret), node("b", &secret));
+    b.plug.deafen();
+    b.dial(&a);
+    let started = tokio::time::Instant::now();
+    while a.peers.stats().retries < 2 {
+        assert!(started.elapsed() < PATIENCE, "no packet came");
+        // Nothing of the source is kept between two of its packets.
+        assert_eq!(a.peers.mesh.endpoint.open_connections(), 0);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    a.quiet().await;
+}
+
+#[tokio::test]
+async fn nothing_goes_between_nodes_in_plain_text() {
+    const WORD: &[u8] = b"a-word-that-nobody-else-may-read";
+    let secret = Secret::generate();
+    let (mut a, mut b) = (node("a", &secret), node("b", &secret));
+    a.plug.record();
+    link(&mut a, &mut b).await;
+    let frame = PeerFrame::Inspected { number: 1, report: bytes::Bytes::from_static(WORD) };
+    for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
+        assert_eq!(a.send(&b, lane, &frame), Outcome::Queued);
+    }
+    assert_eq!(b.frames(3).await, [frame.clone(), frame.clone(), frame]);
+    a.gossip.outgoing.send((b.address, bytes::Bytes::from_static(WORD))).await.unwrap();
+    timeout(PATIENCE, b.gossip.incoming.recv()).await.unwrap().unwrap();
+    let sent = a.plug.sent();
+    assert!(sent.len() > 4 * WORD.len());
+    assert!(!sent.windows(WORD.len()).any(|window| window == WORD));
+}

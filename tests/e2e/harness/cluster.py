@@ -86,8 +86,8 @@ class Cluster:
         return self
 
     async def whole(self, within=75.0):
-        """Every node runs, is ready, serves with all copies, and agrees with the others on who owns
-        what. The time allows for the longest patience with a node that was paused again and
+        """Every node runs, is ready, serves with all copies, has them of all its slots, and agrees
+        with the others on who owns what. The time allows for the longest patience with a node that was paused again and
         again."""
         assert self.running == self.nodes, f"only {self.running} run"
         await asyncio.gather(*(node.ready(within) for node in self.nodes))
@@ -99,6 +99,8 @@ class Cluster:
         members = await self.running[0].members()
         serving = {name: member["serving"] for name, member in members.items()}
         assert set(serving.values()) == {"full"}, serving
+        short = {name: member["slots_under_replicated"] for name, member in members.items()}
+        assert not any(short.values()), f"slots with too few copies: {short}"
         return True
 
     async def slots(self):

@@ -32,6 +32,8 @@ class Keeper:
         self._random = random.Random(f"{seed} {name}")
         self._raw = None
         self._id = 0
+        # The highest command that was answered: all before it had reached the server.
+        self._answered_id = 0
         self._positions = {}
         self._subscribed = set()
         self._asked = {}
@@ -130,8 +132,8 @@ class Keeper:
         self._asked.clear()
         for task in self._retries:
             task.cancel()
-        for line, number in self._publishing.values():
-            line.answer(number, CUT)
+        for command, (line, number) in self._publishing.items():
+            line.answer(number, CUT, overtaken=command < self._answered_id)
         self._publishing.clear()
         self._answered.set()
         self._all_subscribed.clear()
@@ -151,7 +153,12 @@ class Keeper:
             await self._handle_push(message["push"])
         elif not message:
             await self._raw.socket.send("{}")
-        elif message["id"] in self._publishing:
+        else:
+            self._handle_answer(message)
+
+    def _handle_answer(self, message):
+        self._answered_id = max(self._answered_id, message["id"])
+        if message["id"] in self._publishing:
             line, number = self._publishing.pop(message["id"])
             line.answer(number, REFUSED if "error" in message else ACKNOWLEDGED)
             self._answered.set()

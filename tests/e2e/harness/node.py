@@ -207,6 +207,21 @@ class Node:
                 assert answer.status == 200, f"{path}: {answer.status} {await answer.text()}"
                 return (await answer.json())["result"]
 
+    async def post(self, method, **body):
+        """What the server API answers to a call: a result or an error."""
+        async with aiohttp.ClientSession(headers={"X-API-Key": settings.API_KEY}) as session:
+            timeout = aiohttp.ClientTimeout(total=10)
+            url = f"{self.http}/api/{method}"
+            async with session.post(url, json=body, timeout=timeout) as answer:
+                assert answer.status == 200, f"{url}: {answer.status} {await answer.text()}"
+                return await answer.json()
+
+    async def call(self, method, **body):
+        """The result of a call of the server API."""
+        answer = await self.post(method, **body)
+        assert "error" not in answer, answer
+        return answer["result"]
+
     async def metrics(self):
         """The text of /metrics."""
         async with aiohttp.ClientSession() as session:

@@ -9,7 +9,7 @@ import collections
 import time
 
 UNANSWERED, ACKNOWLEDGED, REFUSED, CUT = range(4)
-# Longer than a publish is under way to a server that is up.
+# Longer than a publish is under way to a server that is up, and its close on the way back.
 UNDER_WAY_S = 0.05
 
 
@@ -33,16 +33,17 @@ class Line:
         self.pending += 1
         return len(self.states) - 1
 
-    def answer(self, number, state):
+    def answer(self, number, state, overtaken=False):
         """What became of it: `ACKNOWLEDGED`, `REFUSED` (an error, or no answer in time on a
-        connection that lived) or `CUT` (the connection ended first)."""
+        connection that lived) or `CUT` (the connection ended first; `overtaken` if something sent
+        behind it on that connection was answered, so that it had reached the server, too)."""
         self.states[number] = state
         self.pending -= 1
         if state == ACKNOWLEDGED:
             self._books.acknowledge()
         elif state == CUT:
             waited = time.monotonic() - self.sent_at[number]
-            self._books.cuts.append((self.number, number, waited))
+            self._books.cuts.append((self.number, number, waited, overtaken))
 
     def acknowledged(self, number):
         return self.states[number] == ACKNOWLEDGED
@@ -195,7 +196,8 @@ class Recorder:
         self.lines = []
         self.accounts = []
         self.acknowledged = 0
-        # Of publishes whose connection ended first: line, number, seconds waited.
+        # Of publishes whose connection ended first: line, number, seconds waited, and whether
+        # something sent behind it was answered.
         self.cuts = []
         self._goal = None
         self._reached = asyncio.Event()
@@ -230,12 +232,13 @@ class Recorder:
                 await self._reached.wait()
 
     def taken_unanswered(self):
-        """Publications that a server took and gave no answer before it ended the connection.
-        One that crossed the server's goodbye on the way isn't one of them: nobody got it."""
+        """Publications that reached a server which gave no answer before it ended the connection:
+        somebody has it, something behind it was answered, or it was sent so long before the end
+        that it can't have crossed the server's close on its way. A client can't tell more."""
         return [
             (number, item)
-            for number, item, waited in self.cuts
-            if waited > UNDER_WAY_S or self._somebody_has(self.lines[number], item)
+            for number, item, waited, overtaken in self.cuts
+            if overtaken or waited > UNDER_WAY_S or self._somebody_has(self.lines[number], item)
         ]
 
     def _somebody_has(self, line, number):

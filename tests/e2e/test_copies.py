@@ -1,0 +1,97 @@
+"""How many nodes hold what was acknowledged, and who says so."""
+
+import asyncio
+
+from cent import HistoryRequest, PublishRequest
+from harness import API_KEY, api, cluster, eventually
+from harness.node import orbweb
+
+
+async def publish(node, channel, **more):
+    """The result of a publication by the server API."""
+    return await node.call("publish", channel=channel, data={"n": 1}, **more)
+
+
+async def test_a_publication_is_held_by_as_many_nodes_as_configured():
+    for copies in (2, 3):
+        async with cluster(4, more=f"copies = {copies}\n") as c:
+            for number in range(12):
+                answer = await publish(c[number % 4], f"chat:{number}")
+                assert answer["copies"] == copies, answer
+            assert "copies" not in await publish(c[0], "ephemeral")
+            await c.whole()
+
+
+async def test_a_node_alone_says_that_it_is():
+    async with cluster(1) as c:
+        assert (await publish(c[0], "chat:a"))["copies"] == 1
+        assert (await c[0].members())["n1"]["serving"] == "standalone"
+        assert await c[0].counter("orbweb_serving_standalone") == 1
+        assert "node.standalone" in c[0].log
+        status = await asyncio.to_thread(
+            orbweb, "status", "--node", c[0].http, "--api-key", API_KEY
+        )
+        assert "warning: n1 is standalone: it acknowledges with fewer copies" in status.stdout
+
+
+async def test_a_degraded_node_says_so_until_it_has_company_again():
+    async with cluster(2, peers=True, more='degraded = "accept"\n') as c:
+        assert (await publish(c[0], "chat:a"))["copies"] == 2
+        await c.whole()
+        c[1].kill()
+        # It waits whether the other comes back before it goes on alone.
+        assert (await publish(c[0], "chat:a"))["copies"] == 1
+
+        async def said():
+            report = (await c[0].members())["n1"]
+            short = [report[name] for name in ("slots_under_replicated", "slots_unrepaired")]
+            return report["serving"] == "degraded" and short == [1, 0]
+
+        await eventually(said, 2, "status says so")
+        assert await c[0].counter("orbweb_serving_degraded") == 1
+        assert await c[0].counter("orbweb_slot_under_replicated") == 1
+        assert "node.degraded" in c[0].log
+        assert "slots.under_replicated" not in c[0].log, "a short time is nobody's concern"
+        status = await asyncio.to_thread(
+            orbweb, "status", "--node", c[0].http, "--api-key", API_KEY
+        )
+        assert "warning: n1 is degraded: it acknowledges with fewer copies" in status.stdout
+        assert "warning: n1 has 1 slots with too few copies" in status.stdout
+        await eventually(lambda: "slots.under_replicated" in c[0].log, 15, "the log tells of it")
+        await c[1].start()
+        await c.whole()
+        assert (await publish(c[0], "chat:a"))["copies"] == 2
+        await eventually(lambda: "slots.replicated" in c[0].log, 5, "the log tells of the end")
+
+
+async def test_a_node_that_may_not_go_on_alone_refuses():
+    async with cluster(2, peers=True, more='degraded = "refuse"\n') as c, api(c[0]) as server:
+        await publish(c[0], "chat:a")
+        c[1].kill()
+        await eventually(lambda: refuses(c[0]), 10, "a refusal")
+        assert await c[0].get_status_code("/readyz") == 503
+        await c[1].start()
+        await c.whole()
+        await publish(c[0], "chat:a")
+        past = await server.history(HistoryRequest(channel="chat:a", limit=10))
+        offsets = [publication.offset for publication in past.publications]
+        # Who was refused doesn't know whether it is there; what was acknowledged is.
+        assert offsets == list(range(1, len(offsets) + 1)) and len(offsets) >= 2
+
+
+async def refuses(node):
+    answer = await node.post("publish", channel="chat:a", data=1)
+    return answer.get("error", {}).get("code") == 100
+
+
+async def test_an_idempotency_key_outlives_the_owner():
+    async with cluster(3) as c, api(c[0]) as server:
+        channel = await c.key(c[2])
+        request = PublishRequest(channel=channel, data="once", idempotency_key="key-1")
+        first = await server.publish(request)
+        assert (await server.publish(request)).offset == first.offset
+        c[2].kill()
+        again = await server.publish(request)
+        assert (again.offset, again.epoch) == (first.offset, first.epoch)
+        past = await server.history(HistoryRequest(channel=channel, limit=10))
+        assert [publication.data for publication in past.publications] == ["once"]
