@@ -221,3 +221,6 @@ fn turn<'a>(
 ) -> Turn<'a> {
     Turn { ownership, now, out, actions }
 }
+
+#[cfg(test)]
+mod tests;

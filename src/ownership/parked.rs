@@ -95,7 +95,7 @@ impl Parked {
 
 fn size_of(frame: &PeerFrame) -> usize {
     match frame {
-        PeerFrame::Operation(operation) => operation.message.data.len(),
+        PeerFrame::Operation(operation) => operation.body.len(),
         PeerFrame::Fanout { message, .. } => message.data.len(),
         _ => 0,
     }

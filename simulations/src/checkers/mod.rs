@@ -8,3 +8,4 @@ pub(crate) mod present;
 pub(crate) mod promises;
 pub(crate) mod reads;
 pub(crate) mod released;
+pub(crate) mod users;

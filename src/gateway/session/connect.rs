@@ -133,7 +133,7 @@ impl Session {
         if current != attempt {
             return;
         }
-        let CoreReply::Subscribed { position, recovered, publications } = reply else {
+        let CoreReply::Subscribed { position, recovered, publications, .. } = reply else {
             // Not ready, or not known to be: the client keeps its position meanwhile.
             subscription.state = State::Unready { from };
             self.settle(None, scene, effects);

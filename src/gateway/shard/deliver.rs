@@ -38,6 +38,8 @@ impl<S: Socket> Shard<S> {
                 let frame = frame(&Push::Leave { channel: channel.as_str(), info });
                 self.fan_out(channel, |_| Some(&frame));
             }
+            // Connections don't follow users' records yet.
+            DeliveryBody::Subscriptions(_) => {}
             DeliveryBody::Lost => self.deliver_lost(channel),
         }
     }

@@ -169,6 +169,7 @@ impl State {
                 let clients = kept.subscribers.len() as u64;
                 Some(Reply::PresenceStats { clients, users: clients })
             }
+            Ask::Change(_) | Ask::Attributes(_) => panic!("clients never ask for {ask:?}"),
         }
     }
 
@@ -210,7 +211,7 @@ fn subscribed(kept: &Kept, recover: Recover, stream: bool) -> Reply {
         }
         _ => (false, Vec::new()),
     };
-    Reply::Subscribed { position, recovered, publications }
+    Reply::Subscribed { position, recovered, publications, subscriptions: vec![] }
 }
 
 fn read(kept: &Kept, history: &History, options: &ChannelOptions) -> Reply {
