@@ -31,6 +31,8 @@ pub(crate) enum Asked {
     Presence { channel: Channel },
     /// The change of this number of a field of a user's record.
     Change { user: Channel, field: Field, number: usize },
+    /// A user's attributes.
+    Attributes { user: Channel, at: u64 },
     /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
     Read { channel: Channel, acknowledged: usize, at: u64 },
 }

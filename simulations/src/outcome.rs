@@ -5,7 +5,8 @@ use std::fmt;
 use orbweb::ownership::owner::Counts;
 
 /// Rare things that must have happened in a whole set of runs, or it has shown nothing of them.
-const MARKS: [&str; 22] = [
+const MARKS: [&str; 23] = [
+    "attributes read",
     "claim incomplete",
     "claim rejected",
     "claim won",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::Epoch;
@@ -61,7 +62,8 @@ impl Record {
         self.ttl_ms = self.ttl_ms.max(ttl_ms);
         let field = stamped.change.field();
         // Of equal stamps there is one change; were there two, every node would take the same.
-        if self.fields.get(&field).is_some_and(|last| last.stamped >= stamped) {
+        let known = self.fields.get(&field).is_some_and(|last| last.stamped >= stamped);
+        if known && !without(Rule::LaterStamp) {
             return false;
         }
         self.fields.insert(field, Last { stamped, since: now });

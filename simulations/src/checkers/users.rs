@@ -1,5 +1,6 @@
 //! I1 for what outlives connections: an acknowledged change of a user's record is in the owner's record
-//! at the end, unless one that began later undid it; and nothing is there that nobody asked for.
+//! at the end, unless one that began later undid it, and in every answer to who asked after it was
+//! acknowledged; and nothing is there that nobody asked for.
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
@@ -34,6 +35,36 @@ impl Writes {
         if let Some(writes) = self.asked.get_mut(&(user.clone(), field)) {
             writes[number].acknowledged = Some(now);
         }
+    }
+
+    /// What was read of an attribute by somebody who asked at `asked`, and got the answer now.
+    pub(crate) fn check_read(
+        &self,
+        user: &Channel,
+        key: &str,
+        read: Option<&[u8]>,
+        asked: u64,
+    ) -> anyhow::Result<()> {
+        let field = Field::Attribute(key.into());
+        let Some(writes) = self.asked.get(&(user.clone(), field)) else {
+            ensure!(read.is_none(), "I9: {user} has {key}, which nobody asked for");
+            return Ok(());
+        };
+        let before = |write: &&Write| write.acknowledged.is_some_and(|at| at < asked);
+        let undone = |write: &Write| {
+            let ended = write.acknowledged.unwrap_or(u64::MAX);
+            writes.iter().filter(before).any(|later| later.began > ended)
+        };
+        let reads = |write: &&Write| match &write.change {
+            UserChange::Set { value, .. } => read == Some(&value[..]),
+            _ => read.is_none(),
+        };
+        let untouched = read.is_none() && !writes.iter().any(|write| before(&write));
+        ensure!(
+            untouched || writes.iter().filter(reads).any(|write| !undone(write)),
+            "I1: stale read of {key} of {user} asked at {asked}: {read:?} of {writes:?}"
+        );
+        Ok(())
     }
 
     /// Where two may own a slot unknown to each other (`split`), an acknowledged change may have

@@ -80,8 +80,15 @@ impl World {
         self.ask(node, user, Ask::Change(change), Some(asked))
     }
 
+    fn read_user(&mut self, node: Incarnation) -> anyhow::Result<()> {
+        let user = Channel::inbox(&format!("u{}", self.random.random_range(0..USERS)))?;
+        let asked = Asked::Attributes { user: user.clone(), at: self.now };
+        self.ask(node, user, Ask::Attributes(None), Some(asked))
+    }
+
     pub(super) fn read(&mut self) -> anyhow::Result<()> {
         let Some(node) = self.any_up() else { return Ok(()) };
+        self.read_user(node)?;
         let channel = self.any_channel();
         if is_fleeting(&channel) {
             return Ok(());
@@ -180,6 +187,14 @@ impl World {
                 anyhow::ensure!(copies > 0, "I4: a change of {user} is held by nobody");
                 self.outcome.mark("user changed", 1);
                 self.clients.writes.acknowledge(&user, field, number, self.now);
+            }
+            (Some(Asked::Attributes { user, at }), Reply::Attributes(attributes)) => {
+                for key in (0..FIELDS).map(|n| format!("f{n}")) {
+                    let read = attributes.iter().find(|(other, _)| **other == *key);
+                    let read = read.map(|(_, value)| &value[..]);
+                    self.clients.writes.check_read(&user, &key, read, at)?;
+                }
+                self.outcome.mark("attributes read", 1);
             }
             // It may have been applied or not: a client can't know.
             (Some(Asked::Publish { .. } | Asked::Change { .. }), _) => self.clients.failed += 1,

@@ -304,3 +304,29 @@ fn a_record_of_which_nothing_is_left_is_forgotten_by_all_who_hold_it() {
     mesh.run(200);
     assert_eq!(held(&mesh), 0);
 }
+
+#[test]
+fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    mesh.set(owner, "k", "1");
+    let slot = alice().slot(SLOTS);
+    let holds = |mesh: &Mesh, node: Incarnation| {
+        let holding = mesh.cores[&node].ownership().holding(slot);
+        holding.is_some_and(|holding| holding.user(&alice()).is_some())
+    };
+    // Without the successor the third holds the second copy.
+    mesh.see(&[owner, third]);
+    mesh.run(500);
+    mesh.see(&[owner, successor, third]);
+    mesh.run(500);
+    assert!([owner, successor, third].into_iter().all(|node| holds(&mesh, node)));
+    mesh.lost = |frame| matches!(frame, PeerFrame::Kept { .. });
+    mesh.now += 121_000;
+    mesh.run(6_000);
+    assert!(holds(&mesh, third), "nobody has said that it isn't the only one");
+    mesh.lost = |_| false;
+    mesh.run(6_000);
+    let left = [owner, successor, third].map(|node| holds(&mesh, node));
+    assert_eq!(left, [true, true, false]);
+}
