@@ -34,7 +34,7 @@ pub(crate) enum Asked {
     /// A user's attributes.
     Attributes { user: Channel, at: u64 },
     /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
-    Read { channel: Channel, acknowledged: usize, at: u64 },
+    Read { channel: Channel, acknowledged: usize },
 }
 
 /// A subscriber on one node that keeps its position as SDKs do.

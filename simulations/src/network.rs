@@ -36,12 +36,19 @@ pub(crate) struct Network {
     arrivals: BTreeMap<(Incarnation, Incarnation, Lane), u64>,
     cut: BTreeSet<(Incarnation, Incarnation)>,
     mute: BTreeSet<Incarnation>,
+    isolated: BTreeSet<Incarnation>,
 }
 
 impl Network {
     pub(crate) fn new(swarm: Swarm) -> Self {
-        let (arrivals, cut, mute) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { swarm, healed: false, arrivals, cut, mute }
+        Self {
+            swarm,
+            healed: false,
+            arrivals: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            isolated: BTreeSet::new(),
+        }
     }
 
     /// From now on one direction of a link loses everything, or no longer.
@@ -51,6 +58,12 @@ impl Network {
         } else {
             self.cut.remove(&(from, to))
         };
+    }
+
+    /// From now on nothing passes between a node and all others, or everything does again.
+    /// Says whether that is news.
+    pub(crate) fn isolate(&mut self, node: Incarnation, isolated: bool) -> bool {
+        if isolated { self.isolated.insert(node) } else { self.isolated.remove(&node) }
     }
 
     /// Nothing that this node sends arrives any more.
@@ -77,7 +90,8 @@ impl Network {
         let mut happens = |rate: u32| !self.healed && random.random_range(0..10_000) < rate;
         let lost = happens(self.swarm.loss);
         let (overtakes, twice) = (happens(self.swarm.overtaking), happens(self.swarm.twice));
-        if lost || self.cut.contains(&(from, to)) || self.mute.contains(&from) {
+        let apart = [from, to].iter().any(|node| self.isolated.contains(node));
+        if lost || apart || self.cut.contains(&(from, to)) || self.mute.contains(&from) {
             return Ok(vec![]);
         }
         let before = self.arrivals.entry((from, to, lane)).or_insert(0);

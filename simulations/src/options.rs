@@ -131,7 +131,7 @@ impl Swarm {
             roam_every_ms: maybe(1.0, 100..1_000),
             move_every_ms: maybe(moves + of(&[crashes], 0.3), 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
-            bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 5..50),
+            bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 10..90),
             publish_every_ms: maybe(1.0, 2..30),
             read_every_ms: maybe(of(&[crashes], 1.0), 20..200),
             faulty_ms: maybe(1.0, 8_000..20_000),

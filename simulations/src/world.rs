@@ -68,6 +68,8 @@ enum Due {
     Pause,
     Resume(Incarnation),
     Unsee(Incarnation, Incarnation),
+    LinksEnd(Incarnation),
+    LinksBegin(Incarnation),
     LookAtHoldings,
 }
 
@@ -211,6 +213,12 @@ impl World {
             Due::Mend(from, to) => self.mend(from, to),
             Due::Resume(node) => self.resume(node),
             Due::Unsee(by, whom) => self.unsee(by, whom),
+            Due::LinksEnd(node) => {
+                let paused = self.nodes.get(&node).is_some_and(|node| node.paused.is_some());
+                let _news = self.network.isolate(node, paused);
+                Ok(())
+            }
+            Due::LinksBegin(node) => self.links_begin(node),
             Due::LookAtHoldings => self.look_at_holdings(),
             // Two nodes of one name are refused by links, which aren't simulated here.
             Due::Restart(number) if self.nodes.values().any(|node| node.number == number) => Ok(()),

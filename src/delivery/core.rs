@@ -118,10 +118,11 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let frame = match frame {
-            PeerFrame::Prepare { claim, slots } => {
+            PeerFrame::Prepare { claim, attempt, slots } => {
                 let router = &self.router;
                 let interest = |slot: Slot| router.interest(slot);
-                return self.ownership.handle_prepare(from, claim, &slots, interest, now, out);
+                let question = (claim, attempt);
+                return self.ownership.handle_prepare(from, question, &slots, interest, now, out);
             }
             PeerFrame::Owned { slots } => {
                 self.ownership.handle_owned(from, &slots, now, out);

@@ -52,6 +52,11 @@ struct Asked {
     heard: Millis,
     /// Questions since then.
     tries: u64,
+    /// The last question.
+    attempt: u32,
+    /// The parts of the answer to it that have come, and how many it has.
+    parts: BTreeSet<u32>,
+    parts_total: Option<u32>,
     promised: bool,
     pulls: BTreeSet<u64>,
     missing: bool,
@@ -61,6 +66,27 @@ impl Asked {
     fn done(&self) -> bool {
         self.promised && self.pulls.is_empty()
     }
+
+    /// The number of one more question; what came of the answer to the last one doesn't count.
+    fn ask_again(&mut self) -> u32 {
+        self.attempt += 1;
+        self.parts.clear();
+        self.parts_total = None;
+        self.attempt
+    }
+
+    /// Notes a part of an answer. A node has promised once all parts of one answer are here.
+    fn note_part(&mut self, attempt: u32, part: u32, last: bool) {
+        if attempt != self.attempt {
+            return;
+        }
+        self.parts.insert(part);
+        if last {
+            self.parts_total = Some(part.saturating_add(1));
+        }
+        let whole = |total: u32| self.parts.range(..total).count() == total as usize;
+        self.promised |= self.parts_total.is_some_and(whole);
+    }
 }
 
 /// The parts of `PeerFrame::Promise` beside the claim's number.
@@ -69,6 +95,8 @@ pub(super) struct PromiseAnswer {
     pub(super) digests: Vec<(Slot, u64)>,
     pub(super) interest: Vec<SlotInterest>,
     pub(super) live: Vec<Incarnation>,
+    pub(super) attempt: u32,
+    pub(super) part: u32,
     pub(super) last: bool,
 }
 
@@ -128,12 +156,19 @@ impl Ownership {
 
     fn ask(&mut self, number: u64, node: Incarnation, now: Millis, out: &mut Out) {
         let Some(claim) = self.claims.get_mut(&number) else { return };
-        let pulls = BTreeSet::new();
-        claim
-            .asked
-            .insert(node, Asked { heard: now, tries: 0, promised: false, pulls, missing: false });
-        let slots = claim.prepare.clone();
-        out.send(node, Lane::Control, PeerFrame::Prepare { claim: number, slots });
+        let asked = Asked {
+            heard: now,
+            tries: 0,
+            attempt: 0,
+            parts: BTreeSet::new(),
+            parts_total: None,
+            promised: false,
+            pulls: BTreeSet::new(),
+            missing: false,
+        };
+        claim.asked.insert(node, asked);
+        let (attempt, slots) = (0, claim.prepare.clone());
+        out.send(node, Lane::Control, PeerFrame::Prepare { claim: number, attempt, slots });
     }
 
     /// Takes a part of an answer.
@@ -164,7 +199,7 @@ impl Ownership {
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
         (asked.heard, asked.tries) = (now, 0);
-        asked.promised |= answer.last;
+        asked.note_part(answer.attempt, answer.part, answer.last);
         asked.pulls.extend(pulls);
         if claim.won.is_some() {
             for SlotInterest { slot, channels } in answer.interest {
@@ -271,7 +306,7 @@ impl Ownership {
                 asked.tries += 1;
                 if silent_ms < SILENT_MS {
                     // Copies may be long on their way.
-                    again.extend((!asked.promised).then_some(*node));
+                    again.extend((!asked.promised).then(|| (*node, asked.ask_again())));
                     continue;
                 }
                 asked.missing = true;
@@ -279,11 +314,12 @@ impl Ownership {
                 // It is asked anew; what it was asked before is lost.
                 asked.pulls.clear();
                 asked.promised = false;
-                again.push(*node);
+                again.push((*node, asked.ask_again()));
             }
-            if !again.is_empty() {
-                let slots = claim.prepare.clone();
-                out.send_all(&again, Lane::Control, PeerFrame::Prepare { claim: number, slots });
+            let slots = claim.prepare.clone();
+            for (node, attempt) in again {
+                let (claim, slots) = (number, slots.clone());
+                out.send(node, Lane::Control, PeerFrame::Prepare { claim, attempt, slots });
             }
             self.check_claim(number, now, out);
         }
@@ -534,7 +570,7 @@ impl Ownership {
     pub fn handle_prepare(
         &mut self,
         from: Incarnation,
-        claim: u64,
+        (claim, attempt): (u64, u32),
         slots: &[(SlotRange, u64)],
         interest: impl Fn(Slot) -> Vec<ChannelInterest>,
         now: Millis,
@@ -565,7 +601,7 @@ impl Ownership {
             }
         }
         let live = live.into_iter().collect();
-        for frame in parts(claim, rejected, digests, wanted, live) {
+        for frame in parts((claim, attempt), rejected, digests, wanted, live) {
             out.send(from, Lane::Data, frame);
         }
     }
@@ -579,7 +615,7 @@ impl Ownership {
 
 /// An answer in parts, the last of which says so.
 fn parts(
-    claim: u64,
+    (claim, attempt): (u64, u32),
     rejected: Vec<(Slot, Epoch)>,
     digests: Vec<(Slot, u64)>,
     wanted: Vec<SlotInterest>,
@@ -588,8 +624,11 @@ fn parts(
     let mut frames = Vec::new();
     let mut push =
         |rejected: &[(Slot, Epoch)], digests: &[(Slot, u64)], interest: &[SlotInterest]| {
+            let part = frames.len() as u32;
             frames.push(PeerFrame::Promise {
                 claim,
+                attempt,
+                part,
                 rejected: rejected.to_vec(),
                 digests: digests.to_vec(),
                 interest: interest.to_vec(),

@@ -12,8 +12,8 @@ use crate::protocol::peer::{Change, FollowedSlot, Lane, PeerFrame, SlotTail, Tai
 use crate::protocol::time::Millis;
 
 /// Pulls of whole copies at once: with their byte budget, what a node takes in at most while the
-/// ring moves.
-const FOLLOW_PULLS_MAX: usize = 4;
+/// ring moves, and what the copies that a claim waits for are behind of.
+const FOLLOW_PULLS_MAX: usize = 2;
 /// Slots in one of these pulls.
 const SLOTS_PER_PULL: usize = 64;
 /// Changes remembered until their commit is known, a slot. Above it the oldest are forgotten: who

@@ -54,7 +54,8 @@ pub(super) struct Follower {
     pub(super) from: u64,
     pub(super) acked: u64,
     pub(super) sent: u64,
-    /// The number of the copy that it is asked to have, and of the one that it has.
+    /// The number of the copy that it is asked to have, and of the one that it has. No number is used
+    /// twice in a log: who died and is back may still answer to what it was asked before.
     pub(super) number: u64,
     pub(super) followed: u64,
     /// When it was asked for the copy.
@@ -72,7 +73,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Whether it holds everything before its tail.
     pub(super) fn is_whole(&self) -> bool {
-        self.followed == self.number
+        !self.spare && self.followed == self.number
     }
 
     /// How long it has been silent about what was sent; 0 if nothing is outstanding.
@@ -97,6 +98,9 @@ pub(super) struct Log {
     base: u64,
     /// Nothing was held when the log began.
     founded: bool,
+    /// Whole copies that followers were asked to have.
+    copies: u64,
+    outdated: bool,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) followers: BTreeMap<Incarnation, Follower>,
 }
@@ -111,6 +115,8 @@ impl Log {
             committed: 0,
             base: 0,
             founded,
+            copies: 0,
+            outdated: false,
             waiting: VecDeque::new(),
             followers: BTreeMap::new(),
         }
@@ -182,13 +188,13 @@ impl Log {
     /// has followed, unless it is a `spare`.
     pub(super) fn add_follower(&mut self, node: Incarnation, spare: bool, now: Millis) {
         let from = self.committed;
-        let number = u64::from(!(spare || self.founded && from == 0));
+        let number = if self.founded && from == 0 { 0 } else { self.next_copy() };
         let new = Follower {
             from,
             acked: from,
             sent: from,
             number,
-            followed: if spare { u64::MAX } else { 0 },
+            followed: 0,
             asked: None,
             since: now,
             tried: now,
@@ -196,6 +202,19 @@ impl Log {
             spare,
         };
         self.followers.insert(node, new);
+    }
+
+    fn next_copy(&mut self) -> u64 {
+        self.copies += 1;
+        self.copies
+    }
+
+    /// Who stood in for another is to hold a whole copy.
+    pub(super) fn promote(&mut self, node: Incarnation) {
+        let number = self.next_copy();
+        if let Some(follower) = self.followers.get_mut(&node) {
+            (follower.spare, follower.number, follower.asked) = (false, number, None);
+        }
     }
 
     /// What a follower is to be sent now: the index before it, and the changes. What is silent for
@@ -239,7 +258,7 @@ impl Log {
 
     /// Nodes that hold everything but what is on its way, this one included.
     pub(super) fn whole_copies(&self) -> usize {
-        1 + self.followers.values().filter(|f| f.is_whole() && !f.spare).count()
+        1 + self.followers.values().filter(|f| f.is_whole()).count()
     }
 
     /// Lets go of who stands in for another, once all that are to hold the slot hold it.
@@ -287,16 +306,22 @@ impl Log {
         for follower in self.followers.values_mut().filter(|f| f.acked + 1 < self.first) {
             let from = self.committed;
             (follower.from, follower.acked, follower.sent) = (from, from, from);
-            if !follower.spare {
-                (follower.number, follower.asked) = (follower.number + 1, None);
-            }
+            self.copies += 1;
+            (follower.number, follower.asked) = (self.copies, None);
+            self.outdated = true;
         }
+    }
+
+    /// Whether somebody was left behind by [`Log::shorten`] since this was asked last.
+    pub(super) fn take_outdated(&mut self) -> bool {
+        std::mem::take(&mut self.outdated)
     }
 
     /// What is held has grown beside the log: followers need a new copy.
     pub(super) fn outdate(&mut self) {
-        for follower in self.followers.values_mut().filter(|follower| !follower.spare) {
-            (follower.number, follower.asked) = (follower.number + 1, None);
+        for follower in self.followers.values_mut() {
+            self.copies += 1;
+            (follower.number, follower.asked) = (self.copies, None);
         }
     }
 }

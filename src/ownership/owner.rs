@@ -241,9 +241,25 @@ impl Ownership {
             | PeerFrame::Unsubscribe { .. }
             | PeerFrame::Digest { .. }
             | PeerFrame::Interest(_) => self.handle_request(from, frame, now, out),
-            PeerFrame::Promise { claim, rejected, digests, interest, live, last } => {
-                let answer =
-                    super::claim::PromiseAnswer { rejected, digests, interest, live, last };
+            PeerFrame::Promise {
+                claim,
+                attempt,
+                part,
+                rejected,
+                digests,
+                interest,
+                live,
+                last,
+            } => {
+                let answer = super::claim::PromiseAnswer {
+                    rejected,
+                    digests,
+                    interest,
+                    live,
+                    attempt,
+                    part,
+                    last,
+                };
                 self.handle_promise(from, claim, answer, now, out);
             }
             PeerFrame::Pull { claim, pull, slots } => {

@@ -10,9 +10,11 @@ use crate::protocol::ids::{Incarnation, Position, Slot};
 use crate::protocol::peer::{Lane, PeerFrame, SlotCopy};
 use crate::protocol::time::Millis;
 
-/// Parts sent and not acknowledged; the byte budget is this times
+/// Parts sent for a claim and not acknowledged; the byte budget is this times
 /// [`COPY_BYTES`](super::holding::COPY_BYTES).
 pub const PARTS_IN_FLIGHT: u64 = 16;
+/// The same for copies that nobody waits for: they leave room for those.
+pub const IDLE_PARTS_IN_FLIGHT: u64 = 4;
 /// Pulls served at once; a claimant whose pull isn't taken asks again.
 pub const PULLS_MAX: usize = 1_024;
 /// A pull whose parts nobody acknowledges is given up; the claimant asks again.
@@ -95,7 +97,8 @@ impl Ownership {
 
     fn send_parts(&mut self, to: Incarnation, pull: u64, now: Millis, out: &mut Out) {
         let Some(served) = self.pulls.get_mut(&(to, pull)) else { return };
-        while served.sent - served.acknowledged < PARTS_IN_FLIGHT {
+        let most = if served.claim == NO_CLAIM { IDLE_PARTS_IN_FLIGHT } else { PARTS_IN_FLIGHT };
+        while served.sent - served.acknowledged < most {
             if let Some(copy) = served.parts.pop_front() {
                 served.sent += 1;
                 let last = served.parts.is_empty() && served.slots.is_empty();

@@ -180,7 +180,7 @@ impl Ownership {
         for node in &targets {
             match log.followers.get_mut(node) {
                 Some(follower) if follower.spare => {
-                    (follower.spare, follower.number, follower.followed) = (false, 1, 0);
+                    log.promote(*node);
                     self.due.unfollowed.insert(slot);
                 }
                 Some(_) => {}
@@ -222,6 +222,13 @@ impl Ownership {
             copies.uncommitted += log.uncommitted() as u64;
         }
         copies
+    }
+
+    /// Who holds an owned slot, for somebody who looks for a reason.
+    pub fn describe_holders(&self, slot: Slot) -> String {
+        let Some(log) = self.logs.get(&slot) else { return "no log".to_owned() };
+        let (last, committed) = (log.last(), log.committed());
+        format!("changes {committed}/{last}, followers {:?}", log.followers)
     }
 
     /// The most changes of one slot that wait to be committed.
@@ -311,6 +318,9 @@ impl Ownership {
         }
         let Some(log) = self.logs.get_mut(&slot) else { return };
         log.drop_spares();
+        if log.take_outdated() {
+            self.due.unfollowed.insert(slot);
+        }
         if log.uncommitted() == 0 && log.is_held() {
             self.due.unheld.remove(&slot);
         }
@@ -422,10 +432,8 @@ impl Ownership {
                     }
                 }
                 Some(node) => {
-                    if let Some(follower) = log.followers.get_mut(&node)
-                        && silent >= SPARE_FOLLOWS_MS
-                    {
-                        (follower.spare, follower.number, follower.followed) = (false, 1, 0);
+                    if silent >= SPARE_FOLLOWS_MS {
+                        log.promote(node);
                         self.due.unfollowed.insert(slot);
                     }
                 }

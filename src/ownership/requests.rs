@@ -5,7 +5,7 @@ use super::audience::{Audience, Gateways, tops_digest};
 use super::log::{Log, Place, Waiting};
 use super::out::Out;
 use super::owner::{Gate, Ownership};
-use super::stream::Resume;
+use super::stream::{CATCH_UP_LEN_MAX, READ_LEN_MAX, Resume};
 use super::table::Role;
 use super::user::{subscriptions_digest, with_subscriptions};
 use crate::mutant::{Rule, without};
@@ -241,10 +241,11 @@ impl Ownership {
         let answer = match query {
             Query::Subscribe { info, recover } => {
                 shown = info.clone();
-                self.subscribe(slot, channel, options, *recover, now)
+                self.subscribe(slot, channel, options, (*recover, READ_LEN_MAX), now)
             }
             Query::Resume(position) => {
-                self.subscribe(slot, channel, options, Recover::From(*position), now)
+                let recover = (Recover::From(*position), CATCH_UP_LEN_MAX);
+                self.subscribe(slot, channel, options, recover, now)
             }
             Query::History(history) => self.history(slot, channel, options, *history, now),
             Query::Presence => {
@@ -310,7 +311,7 @@ impl Ownership {
         slot: Slot,
         channel: &Channel,
         options: ChannelOptions,
-        recover: Recover,
+        (recover, most): (Recover, usize),
         now: Millis,
     ) -> Answered {
         let record = self.holdings.get(&slot).and_then(|holding| holding.user(channel));
@@ -327,15 +328,19 @@ impl Ownership {
         let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let resume = match recover {
             Recover::From(position) => {
-                known.map_or(Resume::Unknown, |stream| stream.resume(position))
+                known.map_or(Resume::Unknown, |stream| stream.resume(position, most))
             }
             Recover::No | Recover::Unknown => Resume::Gone,
         };
+        let short = |position| known.is_some_and(|stream| stream.falls_short_of(position));
+        if let Recover::From(position) = recover
+            && (resume == Resume::Unknown || short(position))
+            && self.incomplete(slot, now)
+        {
+            return Answered::Now(Answer::Failed(ErrorCode::Internal));
+        }
         let (recovered, publications) = match (resume, recover) {
             (Resume::Ahead, Recover::From(position)) => return Answered::When(position),
-            (Resume::Unknown, _) if self.incomplete(slot, now) => {
-                return Answered::Now(Answer::Failed(ErrorCode::Internal));
-            }
             (Resume::Continued(publications), _) => (true, publications),
             _ => (false, vec![]),
         };
@@ -472,7 +477,13 @@ impl Ownership {
         for ChannelInterest { channel, position, .. } in channels {
             let Some(position) = *position else { continue };
             let stream = self.holdings.get(&slot).and_then(|h| h.stream(channel));
-            match stream.map_or(Resume::Unknown, |stream| stream.resume(position)) {
+            let short = stream.is_none_or(|stream| {
+                stream.falls_short_of(position) || !stream.knows(Some(position))
+            });
+            let resume = stream.map(|stream| stream.resume(position, CATCH_UP_LEN_MAX));
+            match resume.unwrap_or(Resume::Unknown) {
+                // Somebody else may know what it saw.
+                _ if short && self.incomplete(slot, now) => {}
                 Resume::Continued(publications) => {
                     let mut follows = position;
                     for publication in publications {
@@ -482,9 +493,8 @@ impl Ownership {
                         follows = next;
                     }
                 }
-                // It has seen all that is committed, or somebody else may know what it saw.
+                // It has seen all that is committed.
                 Resume::Ahead => {}
-                Resume::Unknown if self.incomplete(slot, now) => {}
                 Resume::Gone | Resume::Unknown => {
                     let channel = channel.clone();
                     out.send(gateway, Lane::Data, PeerFrame::Lost { slot, channel });

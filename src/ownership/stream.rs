@@ -15,6 +15,11 @@ use crate::protocol::time::Millis;
 pub const LINEAGE_LEN_MAX: usize = 256;
 /// Publications that one answer carries at most, as Centrifuge servers have it.
 pub const READ_LEN_MAX: usize = 300;
+/// Publications that a gateway is brought up to date with at most: what its clients would have got
+/// one by one, so a busy channel survives a change of owner.
+pub const CATCH_UP_LEN_MAX: usize = 10_000;
+/// Payload bytes of one answer to a gateway; above it, it asks its clients to subscribe again.
+pub const CATCH_UP_BYTES_MAX: usize = 8 << 20;
 /// Publications that a stream keeps at most, whatever is configured: some 100 MB of small ones.
 pub const HISTORY_SIZE_MAX: u32 = 1_000_000;
 
@@ -238,8 +243,8 @@ impl Stream {
         self.touched = now;
     }
 
-    /// What follows a position, if all of it is known.
-    pub fn resume(&self, from: Position) -> Resume {
+    /// What follows a position, if all of it is known and no more than `most`.
+    pub fn resume(&self, from: Position, most: usize) -> Resume {
         let Some(at) = self.lineage.iter().position(|turn| turn.epoch == from.epoch) else {
             return Resume::Unknown;
         };
@@ -249,7 +254,7 @@ impl Stream {
         // Before its beginning an epoch names nothing: who got it from the empty stream that was
         // made before the history came home starts where the epoch does.
         let from = from.offset.max(self.lineage[at].first - 1).min(end);
-        if from < self.low || self.committed.saturating_sub(from) > READ_LEN_MAX as u64 {
+        if from < self.low || self.committed.saturating_sub(from) > most as u64 {
             return Resume::Gone;
         }
         if from > self.committed {
@@ -257,7 +262,19 @@ impl Stream {
         }
         let behind = self.behind(from).map(|entry| &entry.publication);
         let shown = behind.take_while(|publication| publication.offset <= self.committed);
-        Resume::Continued(shown.cloned().collect())
+        let shown: Vec<Publication> = shown.cloned().collect();
+        let bytes: usize = shown.iter().map(|shown| shown.message.data.len()).sum();
+        if shown.len() > READ_LEN_MAX && bytes > CATCH_UP_BYTES_MAX {
+            return Resume::Gone;
+        }
+        Resume::Continued(shown)
+    }
+
+    /// Whether a position lies on this line behind all that is known here of its epoch: somebody was
+    /// shown what isn't here.
+    pub fn falls_short_of(&self, position: Position) -> bool {
+        let at = self.lineage.iter().position(|turn| turn.epoch == position.epoch);
+        at.is_some_and(|at| self.end(at) < position.offset)
     }
 
     /// The last offset that the epoch at this place of the lineage names.

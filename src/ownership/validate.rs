@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn ranges_cost_no_more_than_the_slots_there_are() {
-        let prepare = |slots| check(&PeerFrame::Prepare { claim: 1, slots }, ME, 64);
+        let prepare = |slots| check(&PeerFrame::Prepare { claim: 1, attempt: 0, slots }, ME, 64);
         assert_eq!(prepare(vec![range(0, 63)]), Ok(()));
         assert_eq!(prepare(vec![range(0, 64)]), Err(Invalid::Slot));
         assert_eq!(prepare(vec![range(5, 4)]), Err(Invalid::Ranges));

@@ -175,6 +175,8 @@ pub enum PeerFrame {
     Prepare {
         /// The claimant's number for the claim.
         claim: u64,
+        /// Counts how often this receiver was asked.
+        attempt: u32,
         /// Ranges and the term claimed in each.
         slots: Vec<(SlotRange, u64)>,
     },
@@ -182,6 +184,10 @@ pub enum PeerFrame {
     Promise {
         /// The claimant's number.
         claim: u64,
+        /// Which question this answers.
+        attempt: u32,
+        /// Counts the parts from 0: one may be lost, and the answer isn't whole then.
+        part: u32,
         /// Slots with a higher promise, and that promise.
         rejected: Vec<(Slot, Epoch)>,
         /// Slots of which the sender holds something, with the fingerprint of it.

@@ -72,8 +72,10 @@ fn check_copies(
     for (node, all) in &held[1..] {
         let (owner, of_owner) = &held[0];
         if let Some((theirs, ours)) = all.iter().zip(of_owner).find(|(one, other)| one != other) {
+            let owner_core = nodes.iter().find(|(n, _)| n == owner).map(|(_, core)| core);
+            let holders = owner_core.map(|core| core.ownership().describe_holders(slot));
             anyhow::bail!(
-                "I8: {node:?} holds of {slot:?}\n{theirs}\nand its owner {owner:?}\n{ours}"
+                "I8: {holders:?}: {node:?} holds of {slot:?}\n{theirs}\nand its owner {owner:?}\n{ours}"
             );
         }
         ensure!(

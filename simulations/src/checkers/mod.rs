@@ -9,3 +9,4 @@ pub(crate) mod promises;
 pub(crate) mod reads;
 pub(crate) mod released;
 pub(crate) mod users;
+pub(crate) mod verdicts;

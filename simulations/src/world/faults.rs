@@ -8,6 +8,9 @@ use super::{Due, World};
 use crate::membership::{Seen, State};
 use crate::options::Scenario;
 
+/// A link over which nothing was heard for so long ends, with what was on its way.
+const LINK_IDLE_MS: u64 = 1_000;
+
 impl World {
     /// A node dies, if the others can bear it: an operator restarts nodes one after the other, and
     /// only what copies are promised against may happen.
@@ -130,6 +133,9 @@ impl World {
         self.log(|| format!("{whom:?} pauses for {wait} ms"));
         self.outcome.mark("pause", 1);
         self.plan(Due::Resume(whom), wait);
+        if wait > LINK_IDLE_MS {
+            self.plan(Due::LinksEnd(whom), LINK_IDLE_MS);
+        }
         if wait > 800 {
             for by in self.nodes.keys().copied().filter(|by| *by != whom).collect::<Vec<_>>() {
                 let noticed = self.random.random_range(500..800);
@@ -141,6 +147,9 @@ impl World {
     pub(super) fn resume(&mut self, node: Incarnation) -> anyhow::Result<()> {
         let waiting = self.nodes.get_mut(&node).and_then(|node| node.paused.take());
         self.log(|| format!("{node:?} resumes"));
+        if self.network.isolate(node, false) {
+            self.plan(Due::LinksBegin(node), 50);
+        }
         for event in waiting.into_iter().flatten() {
             self.tell(node, event)?;
         }
@@ -155,6 +164,15 @@ impl World {
                 self.plan(Due::Learn { by, seen: away }, soon);
                 self.plan(Due::Learn { by, seen: back }, counted);
             }
+        }
+        Ok(())
+    }
+
+    /// The links of a node that was paused for long are new.
+    pub(super) fn links_begin(&mut self, node: Incarnation) -> anyhow::Result<()> {
+        for other in self.nodes.keys().copied().filter(|other| *other != node).collect::<Vec<_>>() {
+            self.mend(node, other)?;
+            self.mend(other, node)?;
         }
         Ok(())
     }

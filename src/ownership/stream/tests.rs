@@ -51,9 +51,9 @@ fn a_position_resumes_across_a_change_of_owner() {
     let held = stream.position();
     let follows = publish(&mut stream, 2, 4);
     assert_ne!(held.epoch, follows.epoch);
-    assert_eq!(offsets(stream.resume(held)), [4]);
-    assert_eq!(offsets(stream.resume(Position { offset: 1, ..held })), [2, 3, 4]);
-    assert_eq!(offsets(stream.resume(follows)), [0u64; 0]);
+    assert_eq!(offsets(stream.resume(held, READ_LEN_MAX)), [4]);
+    assert_eq!(offsets(stream.resume(Position { offset: 1, ..held }, READ_LEN_MAX)), [2, 3, 4]);
+    assert_eq!(offsets(stream.resume(follows, READ_LEN_MAX)), [0u64; 0]);
 }
 
 #[test]
@@ -61,19 +61,19 @@ fn a_position_beyond_its_epoch_sees_twice_rather_than_never() {
     let mut stream = stream(10, 1..=3);
     let beyond = Position { offset: 7, ..stream.position() };
     publish(&mut stream, 2, 4);
-    assert_eq!(offsets(stream.resume(beyond)), [4]);
+    assert_eq!(offsets(stream.resume(beyond, READ_LEN_MAX)), [4]);
 }
 
 #[test]
 fn what_was_dropped_is_not_recovered() {
     let mut stream = stream(2, 1..=5);
     let top = stream.position();
-    assert_eq!(stream.resume(Position { offset: 2, ..top }), Resume::Gone);
-    assert_eq!(offsets(stream.resume(Position { offset: 3, ..top })), [4, 5]);
+    assert_eq!(stream.resume(Position { offset: 2, ..top }, READ_LEN_MAX), Resume::Gone);
+    assert_eq!(offsets(stream.resume(Position { offset: 3, ..top }, READ_LEN_MAX)), [4, 5]);
     stream.expire(NOW + 1_000);
     assert!(stream.is_empty() && !stream.is_idle(NOW + 1_000));
-    assert_eq!(stream.resume(Position { offset: 4, ..top }), Resume::Gone);
-    assert_eq!(offsets(stream.resume(top)), [0u64; 0]);
+    assert_eq!(stream.resume(Position { offset: 4, ..top }, READ_LEN_MAX), Resume::Gone);
+    assert_eq!(offsets(stream.resume(top, READ_LEN_MAX)), [0u64; 0]);
     assert!(stream.is_idle(NOW + 2_000));
 }
 
@@ -81,7 +81,7 @@ fn what_was_dropped_is_not_recovered() {
 fn a_stream_made_anew_does_not_know_old_positions() {
     let old = stream(10, 1..=3);
     let new = Stream::new(options(10), StreamEpoch { epoch: epoch(1), index: 9 }, NOW);
-    assert_eq!(new.resume(old.position()), Resume::Unknown);
+    assert_eq!(new.resume(old.position(), READ_LEN_MAX), Resume::Unknown);
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn what_is_not_committed_is_shown_to_nobody_and_kept() {
         stream.append(epoch(2), number, options(2), operation(number), message.clone(), NOW);
     }
     assert_eq!((stream.committed(), stream.len()), (held, 3));
-    assert_eq!(offsets(stream.resume(held)), [0u64; 0]);
-    assert_eq!(stream.resume(stream.position()), Resume::Ahead);
+    assert_eq!(offsets(stream.resume(held, READ_LEN_MAX)), [0u64; 0]);
+    assert_eq!(stream.resume(stream.position(), READ_LEN_MAX), Resume::Ahead);
     assert_eq!(stream.uncommitted().count(), 3);
     stream.commit(4);
     let shown = stream.committed();
     assert_eq!((shown.offset, stream.len()), (4, 2));
-    assert_eq!(offsets(stream.resume(Position { offset: 3, ..shown })), [4]);
+    assert_eq!(offsets(stream.resume(Position { offset: 3, ..shown }, READ_LEN_MAX)), [4]);
 }
 
 #[test]
