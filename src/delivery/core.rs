@@ -52,7 +52,7 @@ impl Core {
             }
             Event::Frames { from, frames } => {
                 for frame in frames {
-                    if let Err(invalid) = check(&frame, self.me, self.slots) {
+                    if let Err(invalid) = check(&frame, self.slots) {
                         tracing::debug!(?from, %invalid, "frame.invalid");
                         continue;
                     }

@@ -215,7 +215,7 @@ impl Ownership {
 
     /// Gives up a slot for which somebody holds a higher promise.
     fn lose(&mut self, number: u64, slot: Slot, higher: Epoch, now: Millis, out: &mut Out) {
-        if higher <= self.table.promised(slot) {
+        if higher <= self.table.promised(slot) || higher.owner == self.me {
             return;
         }
         self.counts.rejected += 1;

@@ -140,7 +140,7 @@ impl Ownership {
     /// Takes the word of a node that promised slots of this owner to others.
     pub(super) fn handle_fenced(&mut self, slots: &[(Slot, Epoch)], now: Millis, out: &mut Out) {
         for (slot, epoch) in slots {
-            if *epoch > self.table.promised(*slot) {
+            if *epoch > self.table.promised(*slot) && epoch.owner != self.me {
                 self.promise_to(*slot, *epoch, now);
                 self.replay(*slot, now, out);
             }
