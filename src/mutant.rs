@@ -42,11 +42,13 @@ pub enum Rule {
     NoVerdictWhileIncomplete,
     /// What was taken over with a slot is committed before anything is read.
     SettleFirst,
+    /// Of two changes of a user's field the one with the later stamp counts.
+    LaterStamp,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -65,6 +67,7 @@ impl Rule {
         (Self::TransferIsAnswer, "transfer-is-answer"),
         (Self::NoVerdictWhileIncomplete, "no-verdict-while-incomplete"),
         (Self::SettleFirst, "settle-first"),
+        (Self::LaterStamp, "later-stamp"),
     ];
 }
 

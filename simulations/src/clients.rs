@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use orbweb::delivery::event::RequestId;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Position};
+use orbweb::protocol::user::Field;
+
+use crate::checkers::users::Writes;
 
 /// The configuration of most channels of a run: histories that outlast it.
 pub(crate) const STREAM: ChannelOptions = ChannelOptions {
@@ -26,6 +29,10 @@ pub(crate) enum Asked {
     Subscribe { client: ClientId },
     /// Who is in a channel.
     Presence { channel: Channel },
+    /// The change of this number of a field of a user's record.
+    Change { user: Channel, field: Field, number: usize },
+    /// A user's attributes.
+    Attributes { user: Channel, at: u64 },
     /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
     Read { channel: Channel, acknowledged: usize },
 }
@@ -49,6 +56,8 @@ pub(crate) struct Clients {
     /// In the order of the acknowledgements.
     pub(crate) acknowledged: BTreeMap<Channel, Vec<u64>>,
     pub(crate) sent: u64,
+    /// What was changed of users' records.
+    pub(crate) writes: Writes,
     /// Publications of which nobody knows whether they were applied.
     pub(crate) failed: u64,
     pub(crate) unrecovered: u64,

@@ -5,7 +5,8 @@ use std::fmt;
 use orbweb::ownership::owner::Counts;
 
 /// Rare things that must have happened in a whole set of runs, or it has shown nothing of them.
-const MARKS: [&str; 21] = [
+const MARKS: [&str; 23] = [
+    "attributes read",
     "claim incomplete",
     "claim rejected",
     "claim won",
@@ -27,6 +28,7 @@ const MARKS: [&str; 21] = [
     "snapshot, then tail",
     "stray adopted",
     "taught before up",
+    "user changed",
 ];
 
 /// See the module.

@@ -38,6 +38,8 @@ use nodes::Node;
 const QUIET_MS: u64 = 16_000;
 /// How long before the end it is asked who is present.
 const PRESENCE_MS: u64 = 1_500;
+/// A user's record is changed once in the time of so many publications.
+const CHANGE_EVERY: u64 = 4;
 /// How often all holdings are compared with what they were.
 const LOOK_MS: u64 = 2_000;
 /// Every how many ticks a node looks whether it may serve.
@@ -52,6 +54,7 @@ enum Due {
         seen: Seen,
     },
     Publish,
+    ChangeUser,
     Read,
     Crash,
     Restart(usize),
@@ -135,6 +138,7 @@ impl World {
             }
         }
         self.plan(Due::Publish, 400);
+        self.plan(Due::ChangeUser, 400);
         self.plan(Due::LookAtHoldings, LOOK_MS);
         self.plan_fault(self.swarm.read_every_ms, Due::Read);
         self.plan_fault(self.swarm.crash_every_ms, Due::Crash);
@@ -225,6 +229,10 @@ impl World {
                 self.plan(Due::Publish, self.swarm.publish_every_ms);
                 self.publish()
             }
+            Due::ChangeUser => {
+                self.plan(Due::ChangeUser, self.swarm.publish_every_ms * CHANGE_EVERY);
+                self.change_user()
+            }
             Due::Read => {
                 self.plan_fault(self.swarm.read_every_ms, Due::Read);
                 self.read()
@@ -295,6 +303,8 @@ impl World {
         converged::check(&nodes, placement, self.swarm.slots, self.swarm.copies)?;
         present::check(&self.clients)?;
         let streams = kept::check_kept(&nodes, &self.clients, self.swarm.slots)?;
+        let split = !matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes);
+        self.clients.writes.check(&nodes, self.swarm.slots, split)?;
         if matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes) {
             kept::check_seen(&streams, &self.clients)?;
             kept::check_in_order(&streams, &self.clients)?;

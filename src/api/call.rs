@@ -13,8 +13,21 @@ use crate::protocol::codes::ErrorCode;
 /// Commands of one batch: as many as channels of one broadcast.
 pub const BATCH_COMMANDS_MAX: usize = super::channels::BROADCAST_CHANNELS_MAX;
 /// The methods served; others count as `unknown` in the metrics.
-const METHODS: [&str; 8] =
-    ["publish", "broadcast", "presence", "presence_stats", "history", "info", "status", "owner"];
+const METHODS: [&str; 13] = [
+    "publish",
+    "broadcast",
+    "presence",
+    "presence_stats",
+    "history",
+    "subscribe",
+    "unsubscribe",
+    "session_set",
+    "session_get",
+    "session_delete",
+    "info",
+    "status",
+    "owner",
+];
 
 /// Replies of a batch, one a command: an object of one field, the method's name or `error`.
 #[derive(Serialize)]
@@ -46,6 +59,11 @@ impl Api {
             "presence" => self.presence(read(body)?).await.map(|it| raw(&it)),
             "presence_stats" => self.presence_stats(read(body)?).await.map(|it| raw(&it)),
             "history" => self.history(read(body)?).await.map(|it| raw(&it)),
+            "subscribe" => self.subscribe(read(body)?).await.map(|it| raw(&it)),
+            "unsubscribe" => self.unsubscribe(read(body)?).await.map(|it| raw(&it)),
+            "session_set" => self.session_set(read(body)?).await.map(|it| raw(&it)),
+            "session_get" => self.session_get(read(body)?).await.map(|it| raw(&it)),
+            "session_delete" => self.session_delete(read(body)?).await.map(|it| raw(&it)),
             "info" => self.info(read(body)?).await.map(|it| raw(&it)),
             "status" => self.status(read(body)?).await.map(|it| raw(&it)),
             "owner" => self.owner(read(body)?).await.map(|it| raw(&it)),

@@ -178,7 +178,7 @@ impl Api {
         if options.presence { Ok((channel, options)) } else { Err(without(name, "presence")) }
     }
 
-    fn channel(&self, name: &str) -> Result<(Channel, &Namespace), ApiError> {
+    pub(super) fn channel(&self, name: &str) -> Result<(Channel, &Namespace), ApiError> {
         let channel =
             Channel::parse(name).map_err(|error| ApiError::BadRequest(error.to_string()))?;
         let options = self.channels.of(&channel);
@@ -192,7 +192,7 @@ fn without(channel: &str, feature: &str) -> ApiError {
 }
 
 /// The cores answered another question than was asked: an error of ours.
-fn mismatch(reply: &Reply) -> ApiError {
+pub(super) fn mismatch(reply: &Reply) -> ApiError {
     tracing::error!(?reply, "api.reply.mismatched");
     ApiError::Refused(ErrorCode::Internal)
 }

@@ -86,7 +86,7 @@ fn from_base64(text: &str) -> Result<Bytes, ApiError> {
 }
 
 /// JSON frames to clients end at line breaks, which in JSON text are never more than white space.
-fn on_one_line(json: &RawValue) -> Bytes {
+pub(super) fn on_one_line(json: &RawValue) -> Bytes {
     let text = json.get();
     if text.contains(['\n', '\r']) {
         Bytes::from(text.replace(['\n', '\r'], " "))

@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod report;
 #[cfg(test)]
 mod tests;
+mod users;
 mod words;
 
 pub use asker::Asker;

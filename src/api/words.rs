@@ -66,6 +66,39 @@ pub(super) struct Since {
     pub(super) epoch: String,
 }
 
+/// `subscribe` and `unsubscribe`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfUserAndChannel {
+    pub(super) user: String,
+    pub(super) channel: String,
+}
+
+/// `session_set`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionSet {
+    pub(super) user: String,
+    pub(super) key: String,
+    pub(super) value: Box<RawValue>,
+}
+
+/// `session_get`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionGet {
+    pub(super) user: String,
+    pub(super) key: Option<String>,
+}
+
+/// `session_delete`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionDelete {
+    pub(super) user: String,
+    pub(super) key: String,
+}
+
 /// `info` and `status`.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +220,26 @@ impl From<Vec<message::ClientInfo>> for PresenceResult {
 pub(super) struct StatsResult {
     pub(super) num_clients: u64,
     pub(super) num_users: u64,
+}
+
+/// How many nodes hold a change of a user's record.
+#[derive(Serialize)]
+pub(super) struct Held {
+    pub(super) copies: u8,
+}
+
+/// Result of `session_get`.
+#[derive(Serialize)]
+pub(super) struct AttributesResult {
+    attributes: BTreeMap<String, Box<RawValue>>,
+}
+
+impl From<Vec<(Arc<str>, bytes::Bytes)>> for AttributesResult {
+    fn from(attributes: Vec<(Arc<str>, bytes::Bytes)>) -> Self {
+        let pairs = attributes.into_iter();
+        let pairs = pairs.filter_map(|(key, value)| Some((key.to_string(), json(&value)?)));
+        Self { attributes: pairs.collect() }
+    }
 }
 
 /// Bytes that are JSON text; `None` for no bytes and for others.

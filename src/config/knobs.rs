@@ -240,6 +240,12 @@ pub const KNOBS: &[Knob<Config>] = &[
     ),
     knob!(
         Config,
+        "client.allow_sessions",
+        client.allow_sessions,
+        "Whether clients with a user name may keep attributes of their own user, by the RPC methods `session_set`, `session_get` and `session_delete`. The server API may always. On in `dev`."
+    ),
+    knob!(
+        Config,
         "client.allowed_origins",
         client.allowed_origins,
         "Web origins besides the node's own whose pages may connect; \"*\" = any. Requests without an Origin header aren't browsers' and pass.",

@@ -120,6 +120,8 @@ pub enum Degraded {
 pub struct Client {
     /// Whether clients may connect without a token.
     pub allow_anonymous: bool,
+    /// Whether clients may keep attributes of their own user.
+    pub allow_sessions: bool,
     /// Web origins besides the node's own that may connect.
     pub allowed_origins: Vec<String>,
     /// Connections of this node at most.
@@ -204,6 +206,7 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             allow_anonymous: false,
+            allow_sessions: false,
             allowed_origins: Vec::new(),
             connections_max: 100_000,
             auth_timeout: Duration::from_secs(10),

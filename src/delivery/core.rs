@@ -222,3 +222,6 @@ fn turn<'a>(
 ) -> Turn<'a> {
     Turn { ownership, now, out, actions }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::protocol::ids::{ClientId, Incarnation, NodeId, Position};
 use crate::protocol::message::{ClientInfo, Message, Publication};
 pub use crate::protocol::message::{History, Recover};
 use crate::protocol::peer::{Lane, PeerFrame};
+use crate::protocol::user::UserChange;
 
 /// Which shard of the gateway a message is for; the API has one of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -115,6 +116,10 @@ pub enum Ask {
     Presence,
     /// Answered by [`Reply::PresenceStats`].
     PresenceStats,
+    /// Change the record of the user whose inbox the channel is. Answered by [`Reply::Changed`].
+    Change(UserChange),
+    /// Read the user's attributes, or the one of a key. Answered by [`Reply::Attributes`].
+    Attributes(Option<Arc<str>>),
 }
 
 /// The answer to a request.
@@ -128,6 +133,9 @@ pub enum Reply {
         recovered: bool,
         /// What it missed, oldest first.
         publications: Vec<Publication>,
+        /// If the channel is an inbox, the channels that its user is subscribed to; changes of that
+        /// are delivered behind this reply.
+        subscriptions: Vec<Channel>,
     },
     /// Published; with its position if the channel has a stream.
     Published {
@@ -152,6 +160,13 @@ pub enum Reply {
         /// Different users.
         users: u64,
     },
+    /// A user's record was changed.
+    Changed {
+        /// Nodes that hold the change.
+        copies: u8,
+    },
+    /// A user's attributes: keys and JSON.
+    Attributes(Vec<(Arc<str>, Bytes)>),
     /// It wasn't done, or isn't known to be done if the code is temporary.
     Failed(ErrorCode),
 }
@@ -183,13 +198,14 @@ pub enum DeliveryBody {
     Join(ClientInfo),
     /// Somebody is gone.
     Leave(ClientInfo),
+    /// The channels that the user whose inbox this is is subscribed to now.
+    Subscriptions(Vec<Channel>),
     /// What follows can't be continued: all subscribers must subscribe again and recover.
     Lost,
 }
 
 /// What the cores want done. To be carried out in order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most actions are the large one")]
 pub enum Action {
     /// Send a frame to these nodes, never to this one. Lost if there is no link or it is full: the
     /// cores find out by their own numbers.

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::event::ShardId;
 use crate::ownership::audience::{interest_digest, tops_digest};
+use crate::ownership::user::{subscriptions_digest, with_subscriptions};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{ClientId, Position, Slot};
 use crate::protocol::message::ClientInfo;
@@ -46,6 +47,10 @@ pub struct Interest {
     pub position: Option<Position>,
     /// The question by which the place in the stream is being found again.
     pub catching_up: Option<u64>,
+    /// Of an inbox: the channels that its user is subscribed to, as local subscribers were told.
+    pub subscriptions: Vec<Channel>,
+    /// The question by which they are being asked for.
+    pub asking: Option<u64>,
     shards: SmallVec<[(ShardId, u32); 4]>,
 }
 
@@ -160,13 +165,21 @@ impl Interests {
         interest_digest(self.attached(slot).map(|(channel, i)| (channel, i.present())))
     }
 
-    /// The fingerprint of the positions; `None` while one is being found again.
+    /// The inboxes among the channels of a slot.
+    pub fn inboxes(&self, slot: Slot) -> Vec<Channel> {
+        let inboxes = self.attached(slot).filter(|(channel, _)| channel.inbox_user().is_some());
+        inboxes.map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// The fingerprint of the positions and of users' subscriptions; `None` while one is being found again.
     pub fn tops(&self, slot: Slot) -> Option<u64> {
         if self.attached(slot).any(|(_, interest)| interest.catching_up.is_some()) {
             return None;
         }
         let positions = self.attached(slot).filter_map(|(c, i)| Some((c, i.position?)));
-        Some(tops_digest(positions))
+        let users = self.attached(slot);
+        let users = users.map(|(c, i)| (c, subscriptions_digest(&i.subscriptions)));
+        Some(with_subscriptions(tops_digest(positions), users))
     }
 
     fn attached(&self, slot: Slot) -> impl Iterator<Item = (&Channel, &Interest)> {

@@ -1,13 +1,11 @@
 //! Numbered operations on their way: kept until the owner has answered, sent again in order when it
 //! changes or is silent. Kept by the router.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use super::event::RequestId;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::message::Message;
-use crate::protocol::peer::Operation;
+use crate::protocol::peer::{Body, Operation};
 use crate::protocol::time::Millis;
 
 /// Operations of this node's clients that may wait for owners, over all slots.
@@ -33,8 +31,7 @@ pub struct Pending {
     pub request: RequestId,
     channel: Channel,
     options: ChannelOptions,
-    message: Arc<Message>,
-    key: Option<Arc<str>>,
+    body: Body,
     since: Millis,
 }
 
@@ -69,10 +66,10 @@ impl Operations {
         request: RequestId,
         channel: Channel,
         options: ChannelOptions,
-        (message, key): (Arc<Message>, Option<Arc<str>>),
+        body: Body,
         now: Millis,
     ) -> Option<u64> {
-        let bytes = message.bytes();
+        let bytes = body.len();
         let line = self.lines.entry(slot).or_default();
         if self.len >= OPERATIONS_MAX
             || line.pending.len() >= SLOT_OPERATIONS_MAX
@@ -87,7 +84,7 @@ impl Operations {
         self.waiting.insert(slot);
         line.last += 1;
         let number = line.last;
-        let pending = Pending { number, request, channel, options, message, key, since: now };
+        let pending = Pending { number, request, channel, options, body, since: now };
         line.pending.push_back(pending);
         Some(number)
     }
@@ -101,7 +98,7 @@ impl Operations {
         if line.pending.is_empty() {
             self.waiting.remove(&slot);
         }
-        (self.len, self.bytes) = (self.len - 1, self.bytes - pending.message.bytes());
+        (self.len, self.bytes) = (self.len - 1, self.bytes - pending.body.len());
         Some(pending)
     }
 
@@ -125,8 +122,7 @@ impl Operations {
             number: pending.number,
             channel: pending.channel.clone(),
             options: pending.options,
-            message: pending.message.clone(),
-            key: pending.key.clone(),
+            body: pending.body.clone(),
         })
         .collect()
     }
@@ -187,7 +183,7 @@ impl Operations {
             !line.pending.is_empty()
         });
         self.len -= expired.len();
-        self.bytes -= expired.iter().map(|pending| pending.message.bytes()).sum::<usize>();
+        self.bytes -= expired.iter().map(|pending| pending.body.len()).sum::<usize>();
         expired
     }
 
@@ -204,6 +200,8 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::delivery::event::ShardId;
 
@@ -212,15 +210,8 @@ mod tests {
     fn push(operations: &mut Operations, now: Millis) -> Option<u64> {
         let request = RequestId { shard: ShardId(0), number: 1 };
         let channel = Channel::parse("c").expect("a name");
-        let message = Arc::new(Message::default());
-        operations.try_push(
-            Slot(1),
-            request,
-            channel,
-            ChannelOptions::default(),
-            (message, None),
-            now,
-        )
+        let body = Body::Publish { message: Arc::default(), key: None };
+        operations.try_push(Slot(1), request, channel, ChannelOptions::default(), body, now)
     }
 
     fn sent(operations: &mut Operations, from: u64) -> Vec<(u64, u64)> {

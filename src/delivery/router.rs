@@ -13,8 +13,10 @@ use crate::ownership::owner::Ownership;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
-use crate::protocol::message::{ClientInfo, Message, Publication};
-use crate::protocol::peer::{Answer, Lane, Outcome, PeerFrame, Query, SlotInterest, SlotRange};
+use crate::protocol::message::{ClientInfo, Publication};
+use crate::protocol::peer::{
+    Answer, Body, Lane, Outcome, PeerFrame, Query, SlotInterest, SlotRange,
+};
 use crate::protocol::time::Millis;
 
 /// Questions of this node's clients that may wait for answers.
@@ -34,8 +36,14 @@ const COMPARED_PER_TICK: usize = 1_024;
 #[derive(Clone, Debug)]
 enum Purpose {
     Read(RequestId),
-    Subscribe { request: RequestId, client: ClientId, info: Option<ClientInfo> },
+    Subscribe {
+        request: RequestId,
+        client: ClientId,
+        info: Option<ClientInfo>,
+    },
     CatchUp,
+    /// The subscriptions of a user.
+    Subscriptions,
 }
 
 /// What the handling of one event works with.
@@ -118,15 +126,26 @@ impl Router {
                 return self.unsubscribe(slot, channel, client, turn);
             }
             Ask::Publish { message, key } => {
-                return self.publish(id, slot, channel, options, (message, key), turn);
+                let body = Body::Publish { message, key };
+                return self.operate(id, slot, channel, options, body, turn);
+            }
+            Ask::Change(change) => {
+                let body = Body::User(change);
+                return self.operate(id, slot, channel, options, body, turn);
             }
             Ask::Subscribe { client, info, recover } => {
                 let known = self.interests.get_mut(slot, &channel);
                 let plain = !options.is_stream() && info.is_none() && recover == Recover::No;
+                // What else there is of an inbox's user the owner knows.
+                let plain = plain && channel.inbox_user().is_none();
                 if plain && let Some(interest) = known.filter(|i| !i.subscribers.is_empty()) {
                     interest.add(client, Subscriber { shard: id.shard, info: None });
-                    let (position, publications) = (None, vec![]);
-                    let reply = Reply::Subscribed { position, recovered: false, publications };
+                    let reply = Reply::Subscribed {
+                        position: None,
+                        recovered: false,
+                        publications: vec![],
+                        subscriptions: vec![],
+                    };
                     return turn.actions.push(Action::Reply { to: id, reply });
                 }
                 let shown = info.clone();
@@ -148,6 +167,7 @@ impl Router {
             Ask::History(history) => Query::History(history),
             Ask::Presence => Query::Presence,
             Ask::PresenceStats => Query::PresenceStats,
+            Ask::Attributes(key) => Query::Attributes(key),
         };
         let purpose = Purpose::Read(id);
         if self.ask(slot, channel, options, query, purpose, turn).is_none() {
@@ -155,18 +175,19 @@ impl Router {
         }
     }
 
-    fn publish(
+    fn operate(
         &mut self,
         id: RequestId,
         slot: Slot,
         channel: Channel,
         options: ChannelOptions,
-        (message, key): (Arc<Message>, Option<Arc<str>>),
+        body: Body,
         turn: &mut Turn<'_>,
     ) {
         let owner = turn.ownership.world().placement.owner(slot);
-        if !options.is_stream() {
+        if let (Body::Publish { message, .. }, false) = (&body, options.is_stream()) {
             // At most once: handed over is all that is promised.
+            let message = message.clone();
             match owner {
                 Some(owner) => {
                     let frame = PeerFrame::Fanout { slot, channel, message, forwarded: false };
@@ -179,7 +200,7 @@ impl Router {
             return;
         }
         let waiting = self.operations.owner(slot);
-        match self.operations.try_push(slot, id, channel, options, (message, key), turn.now) {
+        match self.operations.try_push(slot, id, channel, options, body, turn.now) {
             Some(number) => {
                 if without(Rule::OwnerAcknowledges) {
                     let reply = Reply::Published { position: None, copies: u8::MAX };
@@ -261,7 +282,7 @@ impl Router {
         }
         let detach = interest.is_empty();
         if detach {
-            if let Some(number) = interest.catching_up {
+            for number in [interest.catching_up, interest.asking].into_iter().flatten() {
                 self.questions.remove(&number);
             }
             self.interests.remove(slot, &channel);
@@ -307,6 +328,9 @@ impl Router {
                 let body = if here { DeliveryBody::Join(info) } else { DeliveryBody::Leave(info) };
                 self.hand_on(slot, channel, body, turn);
             }
+            PeerFrame::UserChanged { slot, channel } => {
+                self.ask_subscriptions(slot, &channel, turn);
+            }
             PeerFrame::Lost { slot, channel } => {
                 // The word of one who may be fenced doesn't count: the owner is asked.
                 if turn.ownership.promised(slot).owner == from {
@@ -335,6 +359,7 @@ impl Router {
     ) {
         let reply = match outcome {
             Outcome::Published { position, copies } => Reply::Published { position, copies },
+            Outcome::Changed { copies } => Reply::Changed { copies },
             Outcome::Failed(code) => Reply::Failed(code),
             Outcome::Expected(expected) => {
                 if self.operations.rewind(slot, expected, from, turn.now) {
@@ -391,7 +416,8 @@ impl Router {
             (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
             return;
         }
-        if let (Answer::Failed(code), Purpose::CatchUp) = (&answer, &question.purpose)
+        if let (Answer::Failed(code), Purpose::CatchUp | Purpose::Subscriptions) =
+            (&answer, &question.purpose)
             && code.temporary()
         {
             (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
@@ -399,7 +425,7 @@ impl Router {
         }
         let (slot, channel) = (question.slot, question.channel.clone());
         match (question.purpose.clone(), answer) {
-            (Purpose::CatchUp, Answer::Subscribed { position, recovered, publications }) => {
+            (Purpose::CatchUp, Answer::Subscribed { position, recovered, publications, .. }) => {
                 self.questions.remove(&number);
                 self.caught_up(
                     slot,
@@ -412,7 +438,7 @@ impl Router {
             }
             (
                 Purpose::Subscribe { request, client, info },
-                Answer::Subscribed { position, recovered, publications },
+                Answer::Subscribed { position, recovered, publications, subscriptions },
             ) => {
                 let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
                 let fits = interest.position == position || interest.subscribers.is_empty();
@@ -425,9 +451,18 @@ impl Router {
                 interest.joining.remove(&client);
                 interest.add(client, Subscriber { shard: request.shard, info });
                 self.questions.remove(&number);
-                let reply = Reply::Subscribed { position, recovered, publications };
+                self.take_subscriptions(slot, &channel, subscriptions.clone(), turn);
+                let reply = Reply::Subscribed { position, recovered, publications, subscriptions };
                 turn.actions.push(Action::Reply { to: request, reply });
             }
+            (Purpose::Subscriptions, Answer::Subscriptions(subscriptions)) => {
+                self.questions.remove(&number);
+                if let Some(interest) = self.interests.get_mut(slot, &channel) {
+                    interest.asking = None;
+                }
+                self.take_subscriptions(slot, &channel, subscriptions, turn);
+            }
+            (Purpose::Subscriptions, _) => self.forget_asking(number, slot, &channel),
             (Purpose::Subscribe { request, client, .. }, answer) => {
                 self.questions.remove(&number);
                 self.forget_joining(slot, &channel, client, turn);
@@ -441,6 +476,44 @@ impl Router {
                 self.questions.remove(&number);
                 self.lose(slot, channel, turn);
             }
+        }
+    }
+
+    /// Asks the owner for a user's subscriptions, unless it is being asked.
+    fn ask_subscriptions(&mut self, slot: Slot, channel: &Channel, turn: &mut Turn<'_>) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        if interest.subscribers.is_empty() || interest.asking.is_some() {
+            return;
+        }
+        let (options, query, purpose) =
+            (interest.options, Query::Subscriptions, Purpose::Subscriptions);
+        let number = self.ask(slot, channel.clone(), options, query, purpose, turn);
+        if let Some(interest) = self.interests.get_mut(slot, channel) {
+            interest.asking = number;
+        }
+    }
+
+    /// Notes a user's subscriptions, and tells those of its connections here that don't know them.
+    fn take_subscriptions(
+        &mut self,
+        slot: Slot,
+        channel: &Channel,
+        subscriptions: Vec<Channel>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(interest) = self.interests.get_mut(slot, channel) else { return };
+        if interest.subscriptions != subscriptions {
+            interest.subscriptions.clone_from(&subscriptions);
+            let body = DeliveryBody::Subscriptions(subscriptions);
+            self.hand_on(slot, channel.clone(), body, turn);
+        }
+    }
+
+    /// The question for a user's subscriptions came to nothing: the next comparison tells.
+    fn forget_asking(&mut self, number: u64, slot: Slot, channel: &Channel) {
+        self.questions.remove(&number);
+        if let Some(interest) = self.interests.get_mut(slot, channel) {
+            interest.asking = None;
         }
     }
 
@@ -594,6 +667,9 @@ impl Router {
             for channel in self.interests.followed(slot) {
                 self.catch_up(slot, &channel, turn);
             }
+            for channel in self.interests.inboxes(slot) {
+                self.ask_subscriptions(slot, &channel, turn);
+            }
         }
     }
 
@@ -683,6 +759,9 @@ impl Router {
                     fail(request, ErrorCode::Internal, turn);
                 }
                 Purpose::CatchUp => self.lose(question.slot, question.channel, turn),
+                Purpose::Subscriptions => {
+                    self.forget_asking(number, question.slot, &question.channel);
+                }
             }
         }
     }
@@ -731,12 +810,15 @@ fn fail(to: RequestId, code: ErrorCode, turn: &mut Turn<'_>) {
 
 fn reply(answer: Answer) -> Reply {
     match answer {
-        Answer::Subscribed { position, recovered, publications } => {
-            Reply::Subscribed { position, recovered, publications }
+        Answer::Subscribed { position, recovered, publications, subscriptions } => {
+            Reply::Subscribed { position, recovered, publications, subscriptions }
         }
         Answer::History { publications, position } => Reply::History { publications, position },
         Answer::Presence(present) => Reply::Presence(present),
         Answer::PresenceStats { clients, users } => Reply::PresenceStats { clients, users },
+        Answer::Attributes(attributes) => Reply::Attributes(attributes),
+        // Only the router asks for them.
+        Answer::Subscriptions(_) => Reply::Failed(ErrorCode::Internal),
         Answer::Failed(code) => Reply::Failed(code),
     }
 }

@@ -31,6 +31,8 @@ pub struct GatewayConfig {
     pub token_secret: Option<Vec<u8>>,
     /// Whether clients without a token are let in with an empty user id. Default no.
     pub allow_anonymous: bool,
+    /// Whether clients may keep attributes of their own user. Default no.
+    pub allow_sessions: bool,
     /// Where browsers may come from.
     pub origins: Origins,
     /// How many may be connected.
@@ -66,6 +68,7 @@ impl GatewayConfig {
             channels,
             token_secret: None,
             allow_anonymous: false,
+            allow_sessions: false,
             origins: Origins::default(),
             limits: Limits::default(),
             times: Times::default(),
@@ -87,6 +90,7 @@ impl GatewayConfig {
             channels: self.channels,
             tokens,
             allow_anonymous: self.allow_anonymous,
+            allow_sessions: self.allow_sessions,
             origins: self.origins,
             limits: self.limits,
             times: self.times,
@@ -162,6 +166,7 @@ pub(super) struct Rules {
     pub(super) channels: Channels,
     pub(super) tokens: Option<TokenVerifier>,
     pub(super) allow_anonymous: bool,
+    pub(super) allow_sessions: bool,
     pub(super) origins: Origins,
     pub(super) limits: Limits,
     pub(super) times: Times,

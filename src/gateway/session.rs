@@ -1,6 +1,6 @@
 //! The rules of the client protocol for one connection, without input or output: commands, replies
 //! and the passing of time come in; replies, requests and closes go out. A shard calls it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::protocol::message::ClientInfo;
 use super::rules::{REQUESTS_MAX, Rules};
 
 mod connect;
+mod record;
 mod requests;
 mod subscribe;
 
@@ -49,6 +50,10 @@ pub(super) struct Session {
     /// The SDK, if its subscribe flags tell that it takes epochs from publications.
     javascript: bool,
     subscriptions: BTreeMap<Channel, Subscription>,
+    /// Those of them that the user's record names, which alone end when it names them no more.
+    recorded: BTreeSet<Channel>,
+    /// Positions that the client keeps of channels that the record, not known yet, may name.
+    claimed: BTreeMap<Channel, Recover>,
     attempts: u64,
     awaited: usize,
 }
@@ -124,6 +129,9 @@ pub(super) enum Expects {
     PresenceStats {
         id: u32,
     },
+    Rpc {
+        id: u32,
+    },
 }
 
 /// A request for the cores.
@@ -180,6 +188,8 @@ impl Session {
             query_user,
             javascript: false,
             subscriptions: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            claimed: BTreeMap::new(),
             attempts: 0,
             awaited: 0,
         }
@@ -278,7 +288,8 @@ impl Session {
             Expects::Publish { id }
             | Expects::History { id }
             | Expects::Presence { id }
-            | Expects::PresenceStats { id } => self.answer(id, reply, effects),
+            | Expects::PresenceStats { id }
+            | Expects::Rpc { id } => self.answer(id, reply, effects),
         }
     }
 

@@ -2,6 +2,7 @@
 mod fake;
 mod limits;
 mod protocol;
+mod records;
 mod rig;
 mod streams;
 mod tcp;

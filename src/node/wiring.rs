@@ -265,6 +265,7 @@ fn gateway_config(config: &Config, id: &NodeId) -> GatewayConfig {
     let secret = config.token.hmac_secret.as_ref();
     gateway.token_secret = secret.map(|secret| secret.expose().as_bytes().to_vec());
     gateway.allow_anonymous = config.client.allow_anonymous;
+    gateway.allow_sessions = config.client.allow_sessions;
     gateway.origins = match config.client.allowed_origins.as_slice() {
         [] => Origins::SameHost,
         all if all.iter().any(|origin| origin == "*") => Origins::Any,

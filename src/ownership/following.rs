@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::claim::NO_CLAIM;
 use super::holding::Holding;
+use super::log::Place;
 use super::out::Out;
 use super::owner::Ownership;
-use crate::protocol::channel::Channel;
-use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{Change, FollowedSlot, Lane, PeerFrame, SlotTail, TailAck};
 use crate::protocol::time::Millis;
 
@@ -27,8 +27,8 @@ pub(super) struct Following {
     from: u64,
     index: u64,
     committed: u64,
-    /// Publications whose commit isn't known, by the index of their change.
-    pending: VecDeque<(u64, Channel, Position)>,
+    /// What isn't known to be committed, by the index of its change.
+    pending: VecDeque<(u64, Place)>,
 }
 
 /// A copy that this node is to pull.
@@ -79,10 +79,16 @@ impl Ownership {
             for change in changes.iter().skip(known) {
                 self.holdings.entry(slot).or_default().apply(change, now);
                 following.index += 1;
-                if let Change::Publish { channel, entry, .. } = &**change {
-                    let place = (channel.clone(), entry.publication.position());
-                    following.pending.push_back((following.index, place.0, place.1));
-                }
+                let place = match &**change {
+                    Change::Publish { channel, entry, .. } => {
+                        Place::Stream(channel.clone(), entry.publication.position())
+                    }
+                    Change::User { user, stamped, .. } => {
+                        Place::User(user.clone(), stamped.clone())
+                    }
+                    _ => continue,
+                };
+                following.pending.push_back((following.index, place));
             }
         }
         following.committed = following.committed.max(committed);
@@ -95,13 +101,18 @@ impl Ownership {
         }
     }
 
-    /// Notes which publications are committed, as far as they have their places.
+    /// Notes what is committed, publications as far as they have their places.
     fn note_commits(&mut self, slot: Slot) {
         let Some(following) = self.following.get_mut(&slot) else { return };
         let Some(holding) = self.holdings.get_mut(&slot) else { return };
         let committed = following.committed;
-        following.pending.retain(|(index, channel, position)| {
-            *index > committed || holding.commit(channel, *position).is_none()
+        following.pending.retain(|(index, place)| match place {
+            _ if *index > committed => true,
+            Place::Stream(channel, position) => holding.commit(channel, *position).is_none(),
+            Place::User(user, stamped) => {
+                holding.commit_user(user, stamped);
+                false
+            }
         });
         let most = following.pending.len().saturating_sub(PENDING_MAX);
         following.pending.drain(..most);

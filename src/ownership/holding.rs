@@ -1,6 +1,6 @@
 //! What a node holds of one slot, as its owner, as a follower or left over from an earlier
-//! ownership: the streams, publications that have no place in them yet, which operations were
-//! applied, and idempotency keys. Used by the slot table.
+//! ownership: the streams, publications that have no place in them yet, records of users, which
+//! operations were applied, and idempotency keys. Used by the slot table.
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,13 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::stream::{Entry, Merged, Stream};
+use super::user::Record;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{Message, OperationId, Publication};
 use crate::protocol::peer::{Change, KeyCopy, LooseCopy, SlotCopy, StreamCopy};
 use crate::protocol::time::Millis;
+use crate::protocol::user::{Stamp, Stamped};
 
 /// Gateways whose last operation number is remembered, a slot. Above it the numbers of gateways
 /// that left the cluster are forgotten first.
@@ -52,14 +54,16 @@ pub struct Holding {
     applied: BTreeMap<Incarnation, u64>,
     loose: BTreeMap<Channel, Vec<Loose>>,
     keys: BTreeMap<(Channel, Arc<str>), (OperationId, Millis)>,
+    /// By the users' inboxes.
+    users: BTreeMap<Channel, Record>,
     /// Of the present content, once it was asked for.
     digest: Cell<Option<u64>>,
 }
 
 impl PartialEq for Holding {
     fn eq(&self, other: &Self) -> bool {
-        (&self.streams, &self.applied, &self.loose, &self.keys)
-            == (&other.streams, &other.applied, &other.loose, &other.keys)
+        (&self.streams, &self.applied, &self.loose, &self.keys, &self.users)
+            == (&other.streams, &other.applied, &other.loose, &other.keys, &other.users)
     }
 }
 
@@ -107,7 +111,10 @@ impl Holding {
 
     /// Whether there is nothing worth a copy.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.applied.is_empty() && self.loose.is_empty()
+        self.streams.is_empty()
+            && self.applied.is_empty()
+            && self.loose.is_empty()
+            && self.users.is_empty()
     }
 
     /// Equal for equal content, on every node.
@@ -131,6 +138,10 @@ impl Holding {
                 hash.update(&entry.operation.number.to_le_bytes());
             }
         }
+        for (user, record) in &self.users {
+            hash.update(user.as_str().as_bytes());
+            record.update(&mut hash);
+        }
         let digest = hash.digest();
         self.digest.set(Some(digest));
         digest
@@ -141,10 +152,11 @@ impl Holding {
         self.streams.iter().map(|(channel, s)| (channel.clone(), s.position())).collect()
     }
 
-    /// The highest epoch that any of these streams has.
+    /// The highest epoch that any of these streams, or of the records of these inboxes, has.
     pub fn epoch_of(&self, channels: &[Channel]) -> Option<Epoch> {
         let streams = channels.iter().filter_map(|channel| self.streams.get(channel));
-        streams.map(|stream| stream.position().epoch.epoch).max()
+        let users = channels.iter().filter_map(|channel| self.users.get(channel)?.epoch());
+        streams.map(|stream| stream.position().epoch.epoch).chain(users).max()
     }
 
     /// What isn't known to be committed of the lines.
@@ -248,8 +260,9 @@ impl Holding {
         }
     }
 
-    /// Everything on the lines is committed.
+    /// Everything on the lines and in the records is committed.
     pub fn commit_all(&mut self) {
+        self.users.values_mut().for_each(Record::commit_all);
         self.streams.values_mut().for_each(|stream| stream.commit(u64::MAX));
     }
 
@@ -283,6 +296,10 @@ impl Holding {
                 self.begin(channel, *options, *epoch, now);
             }
             Change::Forget { channel, position } => self.forget(channel, *position),
+            Change::User { user, ttl_ms, operation, stamped } => {
+                self.change_user(user, *ttl_ms, *operation, stamped.clone(), now);
+            }
+            Change::ForgetUser { user, upto } => self.forget_user(user, *upto),
         }
     }
 
@@ -388,12 +405,93 @@ impl Holding {
     }
 }
 
+// Records of users.
+impl Holding {
+    /// The record of the user whose inbox this is.
+    pub fn user(&self, user: &Channel) -> Option<&Record> {
+        self.users.get(user)
+    }
+
+    /// All records, in the order of the inboxes.
+    pub fn users(&self) -> impl Iterator<Item = (&Channel, &Record)> {
+        self.users.iter()
+    }
+
+    /// Changes a record; it is kept for `ttl_ms` at least.
+    pub fn change_user(
+        &mut self,
+        user: &Channel,
+        ttl_ms: u64,
+        operation: Option<OperationId>,
+        stamped: Stamped,
+        now: Millis,
+    ) {
+        self.changed();
+        if let Some(operation) = operation {
+            self.note(operation);
+        }
+        let record = self.users.entry(user.clone()).or_insert_with(|| Record::new(now));
+        record.apply(stamped, ttl_ms, now);
+    }
+
+    /// Notes that a change is committed. True if that changes the subscriptions that are shown.
+    pub fn commit_user(&mut self, user: &Channel, stamped: &Stamped) -> bool {
+        self.users.get_mut(user).is_some_and(|record| record.commit(stamped))
+    }
+
+    /// What isn't known to be committed of the records.
+    pub fn uncommitted_users(&self) -> Vec<(Channel, Stamped)> {
+        let records = self.users.iter();
+        let changes = records.flat_map(|(user, record)| {
+            record.uncommitted().map(|stamped| (user.clone(), stamped.clone()))
+        });
+        changes.collect()
+    }
+
+    /// Records with tombstones that nobody needs any more, and up to where.
+    pub fn idle_users(&self, now: Millis) -> Vec<(Channel, Stamp)> {
+        let records = self.users.iter();
+        records.filter_map(|(user, record)| Some((user.clone(), record.idle(now)?))).collect()
+    }
+
+    /// Forgets tombstones of a record up to a stamp, and the record if nothing is left.
+    pub fn forget_user(&mut self, user: &Channel, upto: Stamp) {
+        if let Some(record) = self.users.get_mut(user) {
+            record.forget(upto);
+            if record.is_empty() {
+                self.users.remove(user);
+            }
+            self.changed();
+        }
+    }
+
+    /// Keeps records while this node has a part in them.
+    pub fn touch_users(&mut self, now: Millis) {
+        self.users.values_mut().for_each(|record| record.touch(now));
+    }
+
+    /// Forgets records that this node has had no part in for long.
+    pub fn forget_stale_users(&mut self, now: Millis) {
+        let before = self.users.len();
+        self.users.retain(|_, record| !record.is_stale(now));
+        if self.users.len() != before {
+            self.changed();
+        }
+    }
+}
+
 // Copies.
 impl Holding {
     /// What a node that has `have` lacks, in parts of about [`COPY_BYTES`].
     pub fn copies(&self, slot: Slot, have: &[(Channel, Position)], now: Millis) -> Vec<SlotCopy> {
         let have: BTreeMap<&Channel, Position> = have.iter().map(|(c, p)| (c, *p)).collect();
         let mut parts = Parts::new(slot);
+        // Before all that shows that an operation was applied: whoever knows that a number was has
+        // what it did to a record.
+        for copy in self.users.iter().flat_map(|(user, record)| record.copies(user, now)) {
+            let bytes = copy.fields.iter().map(|f| f.stamped.change.len() + ENTRY_BYTES).sum();
+            parts.room(bytes).users.push(copy);
+        }
         for (channel, stream) in &self.streams {
             let after = match have.get(channel) {
                 // Only what is committed may be news.
@@ -432,6 +530,11 @@ impl Holding {
     pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
         self.changed();
         let mut whole = true;
+        for user in copy.users {
+            let record = self.users.entry(user.user.clone()).or_insert_with(|| Record::new(now));
+            record.merge(user, now);
+        }
+        self.users.retain(|_, record| !record.is_empty());
         for stream in copy.streams {
             let operations: Vec<_> = stream.entries.iter().map(|entry| entry.operation).collect();
             let merged = self.merge_stream(stream, now);
@@ -494,7 +597,8 @@ impl Parts {
     }
 
     fn empty(slot: Slot) -> SlotCopy {
-        SlotCopy { slot, applied: vec![], streams: vec![], loose: vec![], keys: vec![] }
+        let (applied, streams, loose, keys, users) = (vec![], vec![], vec![], vec![], vec![]);
+        SlotCopy { slot, applied, streams, loose, keys, users }
     }
 
     /// The part that has room for so many bytes more.

@@ -10,6 +10,7 @@ use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Incarnation, Position};
 use crate::protocol::peer::{Change, PeerFrame};
 use crate::protocol::time::Millis;
+use crate::protocol::user::{Field, Stamped};
 
 /// Committed changes kept for followers that lag, a slot; who lags more pulls a copy instead.
 pub(super) const KEPT_MAX: usize = 8_192;
@@ -26,12 +27,21 @@ const AGAIN: u64 = 64;
 /// Whom to tell once a change is committed: the gateway and its number for the operation.
 pub(super) type Results = SmallVec<[(Incarnation, u64); 1]>;
 
+/// What a change is about, for when it is committed.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// A publication, or the beginning of a stream.
+    Stream(Channel, Position),
+    /// A change of the record of the user whose inbox this is.
+    User(Channel, Stamped),
+}
+
 /// A change that isn't committed yet, and what waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) index: u64,
-    /// The publication that is to be delivered then.
-    pub(super) place: Option<(Channel, Position)>,
+    /// What is to be shown then.
+    pub(super) place: Option<Place>,
     pub(super) results: Results,
     /// Questions to be answered then, with their senders.
     pub(super) asks: Vec<(Incarnation, PeerFrame)>,
@@ -138,7 +148,7 @@ impl Log {
     }
 
     /// Takes the next change.
-    pub(super) fn push(&mut self, index: u64, change: Change, place: Option<(Channel, Position)>) {
+    pub(super) fn push(&mut self, index: u64, change: Change, place: Option<Place>) {
         debug_assert_eq!(index, self.last() + 1, "each index is one change");
         self.bytes += size_of(&change);
         self.changes.push_back(Arc::new(change));
@@ -148,8 +158,30 @@ impl Log {
 
     /// What waits for a publication to be committed.
     pub(super) fn waiting_for(&mut self, position: Position) -> Option<&mut Waiting> {
-        let at = |w: &Waiting| w.place.as_ref().is_some_and(|(_, place)| *place == position);
+        let at = |w: &Waiting| matches!(&w.place, Some(Place::Stream(_, at)) if *at == position);
         self.waiting.iter_mut().rev().find(|waiting| at(waiting))
+    }
+
+    /// What waits for the last change of a field of a user's record to be committed.
+    pub(super) fn waiting_for_field(
+        &mut self,
+        user: &Channel,
+        field: &Field,
+    ) -> Option<&mut Waiting> {
+        let of = |w: &Waiting| match &w.place {
+            Some(Place::User(other, stamped)) => other == user && stamped.change.field() == *field,
+            _ => false,
+        };
+        self.waiting.iter_mut().rev().find(|waiting| of(waiting))
+    }
+
+    /// Whether a change of a user's record waits to be committed.
+    pub(super) fn waits_for_change(&self, user: &Channel, change: &Stamped) -> bool {
+        let is = |w: &Waiting| match &w.place {
+            Some(Place::User(other, stamped)) => other == user && stamped == change,
+            _ => false,
+        };
+        self.waiting.iter().any(is)
     }
 
     /// A node is to hold copies from now on: of what isn't committed at once, of the rest when it
@@ -298,6 +330,7 @@ impl Log {
 pub(super) fn size_of(change: &Change) -> usize {
     match change {
         Change::Publish { entry, .. } => entry.publication.message.bytes() + ENTRY_BYTES,
-        Change::Begin { .. } | Change::Forget { .. } => ENTRY_BYTES,
+        Change::User { stamped, .. } => stamped.change.len() + ENTRY_BYTES,
+        Change::Begin { .. } | Change::Forget { .. } | Change::ForgetUser { .. } => ENTRY_BYTES,
     }
 }

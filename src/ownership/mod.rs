@@ -20,6 +20,8 @@ pub mod serving;
 pub mod stray;
 pub mod stream;
 pub mod table;
+pub mod user;
+mod users;
 pub mod validate;
 pub mod view;
 

@@ -478,9 +478,9 @@ impl Ownership {
         let range = self.holdings.range(self.expire_from..).take(EXPIRED_PER_TICK);
         let followed: BTreeSet<Slot> =
             range.map(|(slot, _)| *slot).filter(|slot| self.follows(*slot)).collect();
-        let world = &self.world;
+        let (world, copies) = (&self.world, usize::from(self.copies));
         let mut next = Slot(0);
-        let (mut empty, mut idle) = (Vec::new(), Vec::new());
+        let (mut empty, mut idle, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
         let holdings = self.holdings.range_mut(self.expire_from..);
         for (seen, (slot, holding)) in holdings.enumerate() {
             if seen == EXPIRED_PER_TICK {
@@ -494,6 +494,18 @@ impl Ownership {
             let kept = followed.contains(slot) || matches!(role, Role::Claiming(_));
             holding.expire(now);
             holding.forget_gateways(|gateway| world.lives(gateway));
+            let mut preference = world.placement.preference(*slot).take(copies);
+            let mine = role != Role::Idle || preference.any(|node| node == self.me);
+            match (mine, self.kept.get(slot)) {
+                (true, _) => holding.touch_users(now),
+                // Its owner has it, as have those who are to hold it.
+                (false, Some(kept)) if *kept == holding.digest() => holding.forget_stale_users(now),
+                _ => {}
+            }
+            if !kept {
+                let users = holding.idle_users(now).into_iter();
+                tombstones.extend(users.map(|(user, upto)| (*slot, user, upto)));
+            }
             for (channel, position) in holding.idle(now) {
                 match kept || audience.is_some_and(|a| a.wants(&channel)) {
                     true => holding.touch(&channel, now),
@@ -507,6 +519,9 @@ impl Ownership {
         self.expire_from = next;
         for (slot, channel, position) in idle {
             self.forget_stream(slot, channel, position, now);
+        }
+        for (slot, user, upto) in tombstones {
+            self.forget_user(slot, user, upto, now);
         }
         for slot in empty.into_iter().filter(|slot| !self.table.owns(*slot)) {
             self.holdings.remove(&slot);

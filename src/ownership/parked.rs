@@ -63,6 +63,11 @@ impl Parked {
         self.slots.contains_key(&slot)
     }
 
+    /// Whether something of this sender waits for a slot: what it sends next must not overtake it.
+    pub fn waits_from(&self, slot: Slot, from: Incarnation) -> bool {
+        self.slots.get(&slot).is_some_and(|queue| queue.iter().any(|w| w.from == from))
+    }
+
     /// Slots for which something waits.
     pub fn slots(&self) -> Vec<Slot> {
         self.slots.keys().copied().collect()
@@ -95,7 +100,7 @@ impl Parked {
 
 fn size_of(frame: &PeerFrame) -> usize {
     match frame {
-        PeerFrame::Operation(operation) => operation.message.bytes(),
+        PeerFrame::Operation(operation) => operation.body.len(),
         PeerFrame::Fanout { message, .. } => message.bytes(),
         _ => 0,
     }

@@ -167,7 +167,9 @@ impl Ownership {
             if !self.table.contains(slot) {
                 continue;
             }
-            let channels: Vec<Channel> = copy.streams.iter().map(|s| s.channel.clone()).collect();
+            let streams = copy.streams.iter().map(|stream| &stream.channel);
+            let users = copy.users.iter().map(|user| &user.user);
+            let channels: Vec<Channel> = streams.chain(users).cloned().collect();
             let holding = self.holdings.entry(slot).or_default();
             let before = holding.digest();
             let whole = holding.merge(copy, now);

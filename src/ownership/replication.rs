@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::holding::COPY_BYTES;
-use super::log::{Log, UNCOMMITTED_MAX, Waiting, size_of};
+use super::log::{Log, Place, UNCOMMITTED_MAX, Waiting, size_of};
 use super::out::Out;
 use super::owner::Ownership;
 use super::requests::deliver;
@@ -56,15 +56,14 @@ pub struct Copies {
 
 // Changes.
 impl Ownership {
-    /// Logs the next change of an owned slot; `place` is the publication to be delivered when it is
-    /// committed. What it changes must have been changed already, under the index that
+    /// Logs the next change of an owned slot; `place` is what is to be shown when it is committed. What it changes must have been changed already, under the index that
     /// [`SlotTable::next_index`](super::table::SlotTable::next_index) gave.
     pub(super) fn log_change(
         &mut self,
         slot: Slot,
         index: u64,
         change: Change,
-        place: Option<(Channel, Position)>,
+        place: Option<Place>,
         now: Millis,
     ) {
         if !self.logs.contains_key(&slot) {
@@ -90,6 +89,10 @@ impl Ownership {
         for (channel, position) in held.into_iter().flatten() {
             self.log_again(slot, &channel, position, now);
         }
+        let held = self.holdings.get(&slot).map(|holding| holding.uncommitted_users());
+        for (user, stamped) in held.into_iter().flatten() {
+            self.log_user_again(slot, &user, stamped, now);
+        }
     }
 
     /// Logs a publication under the name that it has, unless it is waiting to be committed.
@@ -109,7 +112,8 @@ impl Ownership {
         let Some((follows, entry)) = stream.entry(position.offset) else { return };
         let (options, follows, entry) = (stream.options(), Some(follows), entry.copy(now));
         let Some((_, index)) = self.table.next_index(slot) else { return };
-        let (channel, place) = (channel.clone(), Some((channel.clone(), position)));
+        let place = Some(Place::Stream(channel.clone(), position));
+        let channel = channel.clone();
         let change = Change::Publish { channel, options, follows, entry, key: None };
         self.log_change(slot, index, change, place, now);
     }
@@ -135,13 +139,22 @@ impl Ownership {
                 let outcome = Outcome::NotOwner(Some(owner));
                 (gateway, PeerFrame::Result { slot, number, outcome })
             }));
-            self.bounced.extend(asks.into_iter().filter_map(|(gateway, ask)| match ask {
-                PeerFrame::Ask { number, .. } => {
-                    Some((gateway, PeerFrame::NotOwner { number, owner: Some(owner) }))
-                }
-                _ => None,
-            }));
+            let asks = asks.into_iter();
+            self.bounced
+                .extend(asks.filter_map(|(gateway, ask)| bounced(gateway, ask, Some(owner))));
         }
+    }
+}
+
+/// What tells a gateway to take a question elsewhere, or to ask again.
+pub(super) fn bounced(
+    gateway: Incarnation,
+    ask: PeerFrame,
+    owner: Option<Incarnation>,
+) -> Option<(Incarnation, PeerFrame)> {
+    match ask {
+        PeerFrame::Ask { number, .. } => Some((gateway, PeerFrame::NotOwner { number, owner })),
+        _ => None,
     }
 }
 
@@ -324,17 +337,24 @@ impl Ownership {
 
     fn answer_for(&mut self, slot: Slot, waiting: Waiting, copies: u8, now: Millis, out: &mut Out) {
         let Waiting { place, results, asks, .. } = waiting;
-        let position = place.as_ref().map(|(_, position)| *position);
-        if let Some((channel, position)) = place {
-            let holding = self.holdings.get_mut(&slot);
-            let done = holding.and_then(|holding| holding.commit(&channel, position));
-            if let Some((follows, publication)) = done {
-                let gateways = self.gateways(slot, &channel);
-                out.send_all(&gateways, Lane::Data, deliver(slot, &channel, follows, publication));
+        let outcome = match place {
+            Some(Place::Stream(channel, position)) => {
+                let holding = self.holdings.get_mut(&slot);
+                let done = holding.and_then(|holding| holding.commit(&channel, position));
+                if let Some((follows, publication)) = done {
+                    let gateways = self.gateways(slot, &channel);
+                    let frame = deliver(slot, &channel, follows, publication);
+                    out.send_all(&gateways, Lane::Data, frame);
+                }
+                Outcome::Published { position: Some(position), copies }
             }
-        }
+            Some(Place::User(user, stamped)) => {
+                self.show_user(slot, user, &stamped, out);
+                Outcome::Changed { copies }
+            }
+            None => Outcome::Published { position: None, copies },
+        };
         for (gateway, number) in results {
-            let outcome = Outcome::Published { position, copies };
             out.send(gateway, Lane::Data, PeerFrame::Result { slot, number, outcome });
         }
         for (gateway, ask) in asks {

@@ -2,18 +2,19 @@
 use std::sync::Arc;
 
 use super::audience::{Audience, Gateways, tops_digest};
-use super::log::{Log, Waiting};
+use super::log::{Log, Place, Waiting};
 use super::out::Out;
 use super::owner::{Gate, Ownership};
 use super::stream::{CATCH_UP_LEN_MAX, READ_LEN_MAX, Resume};
 use super::table::Role;
+use super::user::{subscriptions_digest, with_subscriptions};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
 use crate::protocol::peer::{
-    Answer, Change, ChannelInterest, EntryCopy, Lane, Operation, Outcome, PeerFrame, Query,
+    Answer, Body, Change, ChannelInterest, EntryCopy, Lane, Operation, Outcome, PeerFrame, Query,
     SlotInterest, Span,
 };
 use crate::protocol::time::Millis;
@@ -57,6 +58,11 @@ impl Ownership {
             _ => return,
         };
         match self.gate(slot, epoch, now) {
+            // What a gateway sends keeps its order, though questions may have to wait.
+            Gate::Serve if self.parked.waits_from(slot, from) => {
+                self.park(slot, from, frame, now, out);
+            }
+            Gate::Serve if self.defer_behind(slot, from, &frame) => {}
             Gate::Serve
                 if matches!(frame, PeerFrame::Ask { .. }) && !self.is_current(slot, now) =>
             {
@@ -105,7 +111,7 @@ impl Ownership {
     }
 
     fn apply(&mut self, from: Incarnation, operation: Operation, now: Millis, out: &mut Out) {
-        let Operation { slot, lowest, number, channel, options, message, key, .. } = operation;
+        let Operation { slot, lowest, number, channel, options, body, .. } = operation;
         let id = OperationId { gateway: from, number };
         let holding = self.holdings.entry(slot).or_default();
         let expected = lowest.max(holding.applied(from) + 1);
@@ -115,6 +121,14 @@ impl Ownership {
         if number > expected {
             return result(Outcome::Expected(expected));
         }
+        let (message, key) = match body {
+            Body::Publish { message, key } => (message, key),
+            Body::User(change) => {
+                let (known, ttl_ms) = (number < expected, options.history_ttl_ms);
+                let outcome = self.change_user(slot, (id, known), (channel, ttl_ms), change, now);
+                return outcome.into_iter().for_each(result);
+            }
+        };
         let keyed = key.as_ref().and_then(|key| holding.key(&channel, key, now));
         let full = key.is_some() && keyed.is_none() && !holding.takes_keys();
         if full || !self.takes_changes(slot) {
@@ -203,10 +217,28 @@ impl Ownership {
         let follows = (!plain).then_some(follows);
         let entry = EntryCopy { publication, operation: id, ttl_ms: options.history_ttl_ms };
         let channel = channel.clone();
-        let place = Some((channel.clone(), position));
+        let place = Some(Place::Stream(channel.clone(), position));
         let change = Change::Publish { channel, options, follows, entry, key };
         self.log_change(slot, index, change, place, now);
         Some(position)
+    }
+
+    /// Keeps a frame behind an earlier question of its sender that waits for a commit. Publications
+    /// needn't wait: their own commits come later.
+    fn defer_behind(&mut self, slot: Slot, from: Incarnation, frame: &PeerFrame) -> bool {
+        if !matches!(frame, PeerFrame::Ask { .. } | PeerFrame::Unsubscribe { .. }) {
+            return false;
+        }
+        let Some(log) = self.logs.get_mut(&slot) else { return false };
+        let waits = |waiting: &&mut Waiting| waiting.asks.iter().any(|(other, _)| *other == from);
+        let Some(waiting) = log.waiting.iter_mut().rev().find(waits) else { return false };
+        if waiting.asks.len() < DEFERRED_MAX {
+            waiting.asks.push((from, frame.clone()));
+        } else {
+            let (owner, frame) = (None, frame.clone());
+            self.bounced.extend(super::replication::bounced(from, frame, owner));
+        }
+        true
     }
 
     /// Keeps a question until a position is committed. False if nothing waits for that.
@@ -256,6 +288,20 @@ impl Ownership {
                     users: users.len() as u64,
                 })
             }
+            Query::Subscriptions => Answered::Now(match self.user(slot, channel, now) {
+                Ok(record) => {
+                    let channels = record.map(|record| record.subscriptions());
+                    Answer::Subscriptions(channels.unwrap_or_default())
+                }
+                Err(code) => Answer::Failed(code),
+            }),
+            Query::Attributes(key) => Answered::Now(match self.user(slot, channel, now) {
+                Ok(record) => {
+                    let attributes = record.map(|record| record.attributes(key.as_deref()));
+                    Answer::Attributes(attributes.unwrap_or_default())
+                }
+                Err(code) => Answer::Failed(code),
+            }),
         };
         let answer = match answer {
             Answered::Now(answer) => answer,
@@ -293,9 +339,16 @@ impl Ownership {
         (recover, most): (Recover, usize),
         now: Millis,
     ) -> Answered {
+        let record = self.holdings.get(&slot).and_then(|holding| holding.user(channel));
+        let subscriptions = record.map(|record| record.subscriptions()).unwrap_or_default();
         if !options.is_stream() {
-            let (position, publications) = (None, vec![]);
-            return Answered::Now(Answer::Subscribed { position, recovered: false, publications });
+            let (position, recovered, publications) = (None, false, vec![]);
+            return Answered::Now(Answer::Subscribed {
+                position,
+                recovered,
+                publications,
+                subscriptions,
+            });
         }
         let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let resume = match recover {
@@ -320,6 +373,7 @@ impl Ownership {
             position: Some(position),
             recovered,
             publications,
+            subscriptions,
         })
     }
 
@@ -371,7 +425,7 @@ impl Ownership {
             self.holdings.entry(slot).or_default().begin(&channel, options, epoch, now);
             let place = Position { epoch, offset: 0 };
             let change = Change::Begin { channel: channel.clone(), options, epoch };
-            self.log_change(slot, index, change, Some((channel, place)), now);
+            self.log_change(slot, index, change, Some(Place::Stream(channel, place)), now);
             return Answered::When(place);
         };
         let position = stream.committed();
@@ -399,12 +453,16 @@ impl Ownership {
                 let ours =
                     audience.map_or_else(|| Audience::default().digest(from), |a| a.digest(from));
                 let holding = self.holdings.get(slot);
-                let wanted = audience.into_iter().flat_map(|a| a.channels_of(from));
-                let tops = wanted.filter_map(|channel| {
+                let wanted = || audience.into_iter().flat_map(|a| a.channels_of(from));
+                let tops = wanted().filter_map(|channel| {
                     let stream = holding?.stream(channel)?;
                     Some((channel, stream.committed()))
                 });
-                (*slot, ours == *digest, tops_digest(tops))
+                let users = wanted().filter_map(|channel| {
+                    let record = holding?.user(channel)?;
+                    Some((channel, subscriptions_digest(&record.subscriptions())))
+                });
+                (*slot, ours == *digest, with_subscriptions(tops_digest(tops), users))
             })
             .collect();
         if !answers.is_empty() {

@@ -5,8 +5,9 @@ use thiserror::Error;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Position, Slot};
 use crate::protocol::peer::{
-    Change, EntryCopy, Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy,
+    Body, Change, EntryCopy, Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy,
 };
+use crate::protocol::user::{Stamp, Stamped, UserChange};
 
 /// Terms, offsets and indices stay below this, so that adding to them never overflows.
 const COUNT_MAX: u64 = u64::MAX / 4;
@@ -25,6 +26,9 @@ pub enum Invalid {
     /// A number beyond all that are ever reached.
     #[error("an epoch, offset or number is out of range")]
     Count,
+    /// A user's record that isn't in an inbox's name, or a part of it over its limit.
+    #[error("a user's record is out of bounds")]
+    User,
     /// A stream's parts contradict each other.
     #[error("a copy of a stream contradicts itself")]
     Copy,
@@ -38,9 +42,19 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
     };
     match frame {
         PeerFrame::Operation(Operation {
-            slot, epoch, lowest, number, channel, options, ..
+            slot,
+            epoch,
+            lowest,
+            number,
+            channel,
+            options,
+            body,
+            ..
         }) => {
             place(*slot, channel)?;
+            if let Body::User(change) = body {
+                of_user(channel, change)?;
+            }
             ensure(*lowest <= *number && *number < COUNT_MAX, Invalid::Count)?;
             ensure(known(*epoch), Invalid::Count)?;
             sane(*options)
@@ -117,6 +131,11 @@ fn whole(copy: &SlotCopy, slots: u16) -> Result<(), Invalid> {
         ensure(key.channel.slot(slots) == copy.slot, Invalid::Slot)?;
         ensure(key.ttl_ms <= TTL_MS_MAX, Invalid::Count)
     })?;
+    copy.users.iter().try_for_each(|copy_of| {
+        ensure(copy_of.user.slot(slots) == copy.slot, Invalid::Slot)?;
+        ensure(copy_of.ttl_ms <= TTL_MS_MAX, Invalid::Count)?;
+        copy_of.fields.iter().try_for_each(|field| stamped(&copy_of.user, &field.stamped))
+    })?;
     copy.streams.iter().try_for_each(|stream| {
         ensure(stream.channel.slot(slots) == copy.slot, Invalid::Slot)?;
         consistent(stream)
@@ -136,8 +155,25 @@ fn sound(change: &Change, slot: Slot, slots: u16) -> Result<(), Invalid> {
             channel
         }
         Change::Forget { channel, .. } => channel,
+        Change::User { user, ttl_ms, operation, stamped: change } => {
+            ensure(*ttl_ms <= TTL_MS_MAX, Invalid::Count)?;
+            ensure(operation.is_none_or(|id| id.number < COUNT_MAX), Invalid::Count)?;
+            stamped(user, change)?;
+            user
+        }
+        Change::ForgetUser { user, .. } => user,
     };
     ensure(channel.slot(slots) == slot, Invalid::Slot)
+}
+
+fn of_user(user: &Channel, change: &UserChange) -> Result<(), Invalid> {
+    ensure(user.inbox_user().is_some() && change.check().is_ok(), Invalid::User)
+}
+
+fn stamped(user: &Channel, stamped: &Stamped) -> Result<(), Invalid> {
+    let Stamp { epoch, index } = stamped.stamp;
+    ensure(known(epoch) && index < COUNT_MAX, Invalid::Count)?;
+    of_user(user, &stamped.change)
 }
 
 /// An entry with its name, and what it follows: the offset before its own.
@@ -200,8 +236,9 @@ mod tests {
             entries: vec![],
         };
         let copy = |stream| {
-            let (applied, streams, loose, keys) = (vec![], vec![stream], vec![], vec![]);
-            let copies = vec![SlotCopy { slot, applied, streams, loose, keys }];
+            let (applied, streams, loose) = (vec![], vec![stream], vec![]);
+            let (keys, users) = (vec![], vec![]);
+            let copies = vec![SlotCopy { slot, applied, streams, loose, keys, users }];
             let (claim, pull, number, last) = (0, 1, 1, true);
             check(&PeerFrame::Pulled { claim, pull, number, copies, last }, 64)
         };

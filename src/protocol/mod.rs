@@ -7,3 +7,4 @@ pub mod link;
 pub mod message;
 pub mod peer;
 pub mod time;
+pub mod user;

@@ -9,6 +9,7 @@ use super::channel::{Channel, ChannelOptions};
 use super::codes::ErrorCode;
 use super::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
 use super::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
+use super::user::{Stamp, Stamped, UserChange};
 
 /// Longest frame: an answer with as many publications of the greatest length as one carries.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -151,6 +152,13 @@ pub enum PeerFrame {
         /// Whether it came.
         here: bool,
     },
+    /// The subscriptions of a user have changed: ask for them.
+    UserChanged {
+        /// The user's slot.
+        slot: Slot,
+        /// The user's inbox.
+        channel: Channel,
+    },
     /// The stream that the gateway follows can't be continued.
     Lost {
         /// The channel's slot.
@@ -160,7 +168,8 @@ pub enum PeerFrame {
     },
     /// The answer to a `Digest`, for each slot that the sender owns.
     DigestAnswer {
-        /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it.
+        /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it and of
+        /// the subscriptions of the users in it.
         slots: Vec<(Slot, bool, u64)>,
     },
     /// The sender owns these slots: what waits for them can be sent.
@@ -311,14 +320,41 @@ pub struct Operation {
     pub lowest: u64,
     /// This operation's number.
     pub number: u64,
-    /// The channel.
+    /// The channel; the inbox for what concerns a user.
     pub channel: Channel,
     /// The channel's configuration at the sender.
     pub options: ChannelOptions,
-    /// What to publish.
-    pub message: Arc<Message>,
-    /// Publications of one channel with one key are one publication.
-    pub key: Option<Arc<str>>,
+    /// What to do.
+    pub body: Body,
+}
+
+/// What an operation does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Body {
+    /// Publish to the channel.
+    Publish {
+        /// What.
+        message: Arc<Message>,
+        /// Publications of one channel with one key are one publication.
+        key: Option<Arc<str>>,
+    },
+    /// Change the record of the user whose inbox the channel is.
+    User(UserChange),
+}
+
+impl Body {
+    /// About its bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Publish { message, .. } => message.bytes(),
+            Self::User(change) => change.len(),
+        }
+    }
+
+    /// Whether it carries nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What became of an operation.
@@ -329,6 +365,11 @@ pub enum Outcome {
     Published {
         /// Its place.
         position: Option<Position>,
+        /// Nodes that are known to hold it, the owner included.
+        copies: u8,
+    },
+    /// A user's record was changed, now or before, and so many nodes hold that.
+    Changed {
         /// Nodes that are known to hold it, the owner included.
         copies: u8,
     },
@@ -358,6 +399,10 @@ pub enum Query {
     Presence,
     /// How many are there.
     PresenceStats,
+    /// The channels that the user whose inbox the channel is is subscribed to.
+    Subscriptions,
+    /// The user's attributes, or the one of a key.
+    Attributes(Option<Arc<str>>),
 }
 
 /// The answer to a question.
@@ -371,6 +416,8 @@ pub enum Answer {
         recovered: bool,
         /// What was missed.
         publications: Vec<Publication>,
+        /// If the channel is an inbox, the channels that its user is subscribed to.
+        subscriptions: Vec<Channel>,
     },
     /// To `History`.
     History {
@@ -388,6 +435,10 @@ pub enum Answer {
         /// Different users.
         users: u64,
     },
+    /// To `Subscriptions`.
+    Subscriptions(Vec<Channel>),
+    /// To `Attributes`: keys and JSON.
+    Attributes(Vec<(Arc<str>, Bytes)>),
     /// Not done.
     Failed(ErrorCode),
 }
@@ -449,6 +500,30 @@ pub struct SlotCopy {
     pub loose: Vec<(Channel, LooseCopy)>,
     /// What idempotency keys stand for.
     pub keys: Vec<KeyCopy>,
+    /// Records of users.
+    pub users: Vec<UserCopy>,
+}
+
+/// A copy of (a part of) a user's record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UserCopy {
+    /// The user's inbox.
+    pub user: Channel,
+    /// What it is kept for, in milliseconds.
+    pub ttl_ms: u64,
+    /// Its fields.
+    pub fields: Vec<FieldCopy>,
+}
+
+/// The last change of a field of a record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FieldCopy {
+    /// The change.
+    pub stamped: Stamped,
+    /// Whether it is committed.
+    pub committed: bool,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
 }
 
 /// A publication beside its channel's line.
@@ -553,6 +628,24 @@ pub enum Change {
         channel: Channel,
         /// Where it stood.
         position: Position,
+    },
+    /// A user's record is changed.
+    User {
+        /// The user's inbox.
+        user: Channel,
+        /// What a record of it is kept for, in milliseconds.
+        ttl_ms: u64,
+        /// The operation, unless it was noted before.
+        operation: Option<OperationId>,
+        /// The change.
+        stamped: Stamped,
+    },
+    /// What was deleted of a user's record up to a stamp is forgotten.
+    ForgetUser {
+        /// The user's inbox.
+        user: Channel,
+        /// The last one.
+        upto: Stamp,
     },
 }
 

@@ -59,6 +59,11 @@ fn check_copies(
                     format!("{channel} at {:?}: {entries:?}", stream.position())
                 })
                 .collect();
+            let users = holding.into_iter().flat_map(|holding| holding.users());
+            all.extend(users.map(|(user, record)| {
+                let changes: Vec<_> = record.changes().collect();
+                format!("{user}: {changes:?}")
+            }));
             let loose = holding.map_or(0, |holding| holding.loose());
             all.push(format!("{loose} without a place"));
             (*node, all)

@@ -8,4 +8,5 @@ pub(crate) mod present;
 pub(crate) mod promises;
 pub(crate) mod reads;
 pub(crate) mod released;
+pub(crate) mod users;
 pub(crate) mod verdicts;

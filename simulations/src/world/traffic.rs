@@ -10,6 +10,7 @@ use orbweb::delivery::event::{
 use orbweb::protocol::channel::Channel;
 use orbweb::protocol::ids::{ClientId, Incarnation, Position};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
+use orbweb::protocol::user::UserChange;
 
 use super::{Due, World, all_channels, is_fleeting, options};
 use crate::checkers::{kept, reads, verdicts};
@@ -17,6 +18,10 @@ use crate::clients::{Asked, Subscriber};
 
 /// Every how many publications one goes to a fleeting channel: rarely, so that they are forgotten.
 const FLEETING_EVERY: u32 = 40;
+
+/// Users whose records are changed, and the fields of each kind that a record has.
+const USERS: u32 = 4;
+const FIELDS: u32 = 3;
 
 impl World {
     fn ask(
@@ -53,8 +58,34 @@ impl World {
         self.ask(node, channel, Ask::Publish { message, key: None }, Some(asked))
     }
 
+    /// Somebody changes a user's record: a few users with a few fields, so that changes meet.
+    pub(super) fn change_user(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.any_up() else { return Ok(()) };
+        let user = Channel::inbox(&format!("u{}", self.random.random_range(0..USERS)))?;
+        let name = format!("f{}", self.random.random_range(0..FIELDS));
+        self.clients.sent += 1;
+        let value = Bytes::from(self.clients.sent.to_string());
+        let change = match self.random.random_range(0..6) {
+            0 => UserChange::Subscribe(Channel::parse(&name)?),
+            1 => UserChange::Unsubscribe(Channel::parse(&name)?),
+            2 => UserChange::Delete { key: name.into() },
+            _ => UserChange::Set { key: name.into(), value },
+        };
+        let field = change.field();
+        let number = self.clients.writes.begin(&user, change.clone(), self.now);
+        let asked = Asked::Change { user: user.clone(), field, number };
+        self.ask(node, user, Ask::Change(change), Some(asked))
+    }
+
+    fn read_user(&mut self, node: Incarnation) -> anyhow::Result<()> {
+        let user = Channel::inbox(&format!("u{}", self.random.random_range(0..USERS)))?;
+        let asked = Asked::Attributes { user: user.clone(), at: self.now };
+        self.ask(node, user, Ask::Attributes(None), Some(asked))
+    }
+
     pub(super) fn read(&mut self) -> anyhow::Result<()> {
         let Some(node) = self.any_up() else { return Ok(()) };
+        self.read_user(node)?;
         let channel = self.any_channel();
         if is_fleeting(&channel) {
             return Ok(());
@@ -149,11 +180,24 @@ impl World {
                     self.clients.acknowledged.entry(channel).or_default().push(payload);
                 }
             }
+            (Some(Asked::Change { user, field, number }), Reply::Changed { copies }) => {
+                anyhow::ensure!(copies > 0, "I4: a change of {user} is held by nobody");
+                self.outcome.mark("user changed", 1);
+                self.clients.writes.acknowledge(&user, field, number, self.now);
+            }
+            (Some(Asked::Attributes { user, at }), Reply::Attributes(attributes)) => {
+                for key in (0..FIELDS).map(|n| format!("f{n}")) {
+                    let read = attributes.iter().find(|(other, _)| **other == *key);
+                    let read = read.map(|(_, value)| &value[..]);
+                    self.clients.writes.check_read(&user, &key, read, at)?;
+                }
+                self.outcome.mark("attributes read", 1);
+            }
             // It may have been applied or not: a client can't know.
-            (Some(Asked::Publish { .. }), _) => self.clients.failed += 1,
+            (Some(Asked::Publish { .. } | Asked::Change { .. }), _) => self.clients.failed += 1,
             (
                 Some(Asked::Subscribe { client }),
-                Reply::Subscribed { position, recovered, publications },
+                Reply::Subscribed { position, recovered, publications, .. },
             ) => self.subscribed(client, position, recovered, &publications)?,
             (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
             (Some(Asked::Presence { channel }), Reply::Presence(present)) => {
@@ -247,7 +291,8 @@ impl World {
                     subscriber.subscribed = false;
                     lost.push(*client);
                 }
-                DeliveryBody::Join(_) | DeliveryBody::Leave(_) => {}
+                DeliveryBody::Join(_) | DeliveryBody::Leave(_) | DeliveryBody::Subscriptions(_) => {
+                }
             }
         }
         for client in lost {

@@ -86,7 +86,7 @@ fn limits() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
-    let rows: [(&str, String, &str); 20] = [
+    let rows: [(&str, String, &str); 23] = [
         ("message of a client", kib(gateway::ws::MESSAGE_BYTES_MAX), "close code 1009"),
         ("publication by the server API", kib(protocol::message::DATA_BYTES_MAX), "error 106"),
         ("channel name", format!("{} bytes", protocol::channel::CHANNEL_BYTES_MAX), "error 107"),
@@ -133,6 +133,21 @@ fn limits() -> String {
                 mib(ownership::audience::PRESENT_BYTES_MAX)
             ),
             "the rest isn't listed",
+        ),
+        (
+            "server-side subscriptions of a user made by the API",
+            protocol::user::USER_SUBSCRIPTIONS_MAX.to_string(),
+            "error 106",
+        ),
+        ("attributes of a user", protocol::user::ATTRIBUTES_MAX.to_string(), "error 106"),
+        (
+            "key, value of an attribute",
+            format!(
+                "{} bytes, {}",
+                protocol::user::ATTRIBUTE_KEY_BYTES_MAX,
+                kib(protocol::user::ATTRIBUTE_VALUE_BYTES_MAX)
+            ),
+            "error 106",
         ),
         (
             "unanswered requests of a node's clients",

@@ -1,4 +1,6 @@
 //! Connecting: credentials, the server-side subscriptions, the connect reply, new credentials.
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::delivery::event::{Ask, Recover, Reply as CoreReply};
@@ -18,8 +20,15 @@ use crate::gateway::token::{Claims, TokenError, USER_BYTES_MAX};
 #[derive(Debug)]
 pub(super) struct Connecting {
     id: u32,
-    waiting: usize,
+    pub(super) waiting: usize,
     ready: Vec<ServerSide>,
+}
+
+impl Connecting {
+    /// A subscription isn't to be in the reply after all.
+    pub(super) fn leave_out(&mut self, channel: &Channel) {
+        self.ready.retain(|ready| ready.channel != *channel);
+    }
 }
 
 /// One server-side subscription of a connect reply.
@@ -50,6 +59,9 @@ impl Session {
         self.phase = Phase::Failed;
         let claims = self.authenticate(request, scene)?;
         let channels = server_side_channels(&claims, scene)?;
+        if !claims.user.is_empty() {
+            self.claimed = claimed(request, &channels);
+        }
         self.user = claims.user.into();
         self.conn_info = claims.info;
         self.expires = claims.expires;
@@ -96,7 +108,7 @@ impl Session {
     }
 
     /// Asks for a server-side subscription that continues `from`.
-    fn ask_server_side(
+    pub(super) fn ask_server_side(
         &mut self,
         channel: Channel,
         from: Recover,
@@ -133,7 +145,8 @@ impl Session {
         if current != attempt {
             return;
         }
-        let CoreReply::Subscribed { position, recovered, publications } = reply else {
+        let CoreReply::Subscribed { position, recovered, publications, subscriptions } = reply
+        else {
             // Not ready, or not known to be: the client keeps its position meanwhile.
             subscription.state = State::Unready { from };
             self.settle(None, scene, effects);
@@ -141,6 +154,9 @@ impl Session {
         };
         subscription.state = State::Active;
         effects.joined.push((channel.clone(), Kind::ServerSide));
+        if channel.inbox_user() == Some(&self.user) {
+            self.follow_record(&subscriptions, scene, effects);
+        }
         let recoverable = scene.rules.of(&channel).is_some_and(|n| n.recovery);
         let position = position.filter(|_| recoverable);
         let was_recovering = from != Recover::No;
@@ -182,7 +198,7 @@ impl Session {
         }
     }
 
-    fn finish_connect_if_ready(&mut self, scene: Scene<'_>, effects: &mut Effects) {
+    pub(super) fn finish_connect_if_ready(&mut self, scene: Scene<'_>, effects: &mut Effects) {
         let Phase::Connecting(connecting) = &self.phase else { return };
         if connecting.waiting == 0 {
             self.finish_connect(scene, effects);
@@ -211,16 +227,10 @@ impl Session {
             let (State::Unready { from } | State::Asked { from, .. }) = subscription.state else {
                 continue;
             };
-            if let Recover::From(position) = from {
-                let result = SubscribeResult {
-                    position: Some(position),
-                    was_recovering: true,
-                    recovered: true,
-                    publications: &[],
-                };
-                subs.push((channel.as_str(), result));
-            }
+            subs.extend(kept(channel, from));
         }
+        // What the record would have said of these is still to come.
+        subs.extend(self.claimed.iter().filter_map(|(channel, from)| kept(channel, *from)));
         let result = ConnectResult {
             client: self.client,
             version: &scene.rules.version,
@@ -287,6 +297,27 @@ impl Session {
         self.reply(effects, id, &Reply::Refresh { client: self.client, version, ttl });
         Ok(())
     }
+}
+
+/// A subscription that isn't ready, told to have missed nothing if the client has a position in it.
+fn kept(channel: &Channel, from: Recover) -> Option<(&str, SubscribeResult<'static>)> {
+    let Recover::From(position) = from else { return None };
+    let result = SubscribeResult {
+        position: Some(position),
+        was_recovering: true,
+        recovered: true,
+        publications: &[],
+    };
+    Some((channel.as_str(), result))
+}
+
+/// The positions that a client has of channels beside those that are known to be its own.
+fn claimed(request: &ConnectRequest<'_>, known: &[Channel]) -> BTreeMap<Channel, Recover> {
+    let channels = request.subs.iter().filter_map(|(name, subscribe)| {
+        let channel = Channel::parse(name).ok()?;
+        (!known.contains(&channel)).then(|| (channel, recover(subscribe)))
+    });
+    channels.take(CHANNELS_MAX).collect()
 }
 
 /// The user's inbox and what the token names, each once.

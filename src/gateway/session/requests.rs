@@ -14,11 +14,12 @@ use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::Position;
 use crate::protocol::message::{Message, Publication};
 
+use super::record::{METHODS, attributes_json};
 use super::subscribe::refusal;
 use super::{Effects, Expects, Refusal, Scene, Session, channel};
 use crate::gateway::rules::{HISTORY_BYTES_MAX, HISTORY_MAX};
 
-/// The one method that every node has: which node is this?
+/// Which node is this? Every node has this method.
 const METHOD_NODE: &str = "orbweb.node";
 
 /// A history request that waits for the epoch that holds.
@@ -162,6 +163,9 @@ impl Session {
         scene: Scene<'_>,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
+        if METHODS.contains(&&*request.method) {
+            return self.session_method(id, request, scene, effects);
+        }
         if request.method != METHOD_NODE {
             return Err(ErrorCode::MethodNotFound.into());
         }
@@ -172,9 +176,17 @@ impl Session {
 
     /// Passes an answer of the cores on to the client.
     pub(super) fn answer(&self, id: u32, reply: CoreReply, effects: &mut Effects) {
-        let code;
+        let (code, json);
         let reply = match &reply {
             CoreReply::Published { .. } => Reply::Publish,
+            CoreReply::Changed { copies } => {
+                json = serde_json::json!({ "copies": copies }).to_string();
+                Reply::Rpc(json.as_bytes())
+            }
+            CoreReply::Attributes(attributes) => {
+                json = attributes_json(attributes);
+                Reply::Rpc(json.as_bytes())
+            }
             CoreReply::Presence(clients) => Reply::Presence(clients),
             &CoreReply::PresenceStats { clients, users } => Reply::PresenceStats { clients, users },
             CoreReply::History { publications, position } => {

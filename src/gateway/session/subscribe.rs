@@ -105,7 +105,7 @@ impl Session {
             return;
         };
         let (position, recovered, publications) = match reply {
-            CoreReply::Subscribed { position, recovered, publications } => {
+            CoreReply::Subscribed { position, recovered, publications, .. } => {
                 (position, recovered, publications)
             }
             refused => {

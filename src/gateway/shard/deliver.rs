@@ -38,6 +38,7 @@ impl<S: Socket> Shard<S> {
                 let frame = frame(&Push::Leave { channel: channel.as_str(), info });
                 self.fan_out(channel, |_| Some(&frame));
             }
+            DeliveryBody::Subscriptions(channels) => self.deliver_subscriptions(channel, channels),
             DeliveryBody::Lost => self.deliver_lost(channel),
         }
     }
@@ -74,6 +75,17 @@ impl<S: Socket> Shard<S> {
         }
         for key in self.subscribers(channel, |kind| kind != Kind::ServerSide) {
             self.lapse(key, channel);
+        }
+    }
+
+    /// The user's connections begin and end subscriptions as their record now says.
+    fn deliver_subscriptions(&mut self, inbox: &Channel, channels: &[Channel]) {
+        for key in self.subscribers(inbox, |_| true) {
+            self.session(key, |session, scene, effects| {
+                session.follow_record(channels, scene, effects);
+            });
+            self.set_retry(key);
+            self.arm(key);
         }
     }
 

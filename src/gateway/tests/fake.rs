@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::delivery::event::{
@@ -12,6 +13,7 @@ use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, StreamEpoch};
 use crate::protocol::message::{ClientInfo, Message, Publication};
+use crate::protocol::user::UserChange;
 
 /// A handle to the cores.
 #[derive(Clone)]
@@ -24,6 +26,9 @@ struct State {
     /// Requests for this channel aren't answered before [`FakeCore::answer_late`].
     silent: Option<Channel>,
     unanswered: Vec<Request>,
+    /// Channels that users are subscribed to, by inbox.
+    recorded: HashMap<Channel, Vec<Channel>>,
+    attributes: BTreeMap<Arc<str>, Bytes>,
 }
 
 struct Kept {
@@ -59,6 +64,8 @@ impl FakeCore {
             refused: None,
             silent: None,
             unanswered: Vec::new(),
+            recorded: HashMap::new(),
+            attributes: BTreeMap::new(),
         };
         let core = Self(Arc::new(Mutex::new(state)));
         let handle = core.clone();
@@ -81,6 +88,16 @@ impl FakeCore {
         let channel = Channel::parse(channel).expect("a channel");
         let message = Message { data: data.as_bytes().into(), ..Message::default() };
         self.state().publish(&channel, Arc::new(message), stream);
+    }
+
+    /// A user's record names these channels from now on.
+    pub(crate) fn record(&self, user: &str, channels: &[&str]) {
+        let channels = channels.iter().map(|name| Channel::parse(name).expect("a channel"));
+        let channels: Vec<Channel> = channels.collect();
+        let inbox = Channel::inbox(user).expect("a user");
+        let mut state = self.state();
+        state.recorded.insert(inbox.clone(), channels.clone());
+        state.deliver(&inbox, DeliveryBody::Subscriptions(channels));
     }
 
     /// The next publication has another epoch.
@@ -152,7 +169,8 @@ impl State {
             Ask::Subscribe { .. } if refused.is_some() => refused.map(Reply::Failed),
             Ask::Subscribe { client, info, recover } => {
                 kept.subscribers.insert(*client, (id.shard, info.clone()));
-                Some(subscribed(kept, *recover, stream))
+                let recorded = self.recorded.get(channel).cloned().unwrap_or_default();
+                Some(subscribed(kept, *recover, stream, recorded))
             }
             Ask::Unsubscribe { client } => {
                 let info = kept.subscribers.remove(client).and_then(|(_, info)| info);
@@ -173,6 +191,20 @@ impl State {
             Ask::PresenceStats => {
                 let clients = kept.subscribers.len() as u64;
                 Some(Reply::PresenceStats { clients, users: clients })
+            }
+            Ask::Change(UserChange::Set { key, value }) => {
+                self.attributes.insert(key.clone(), value.clone());
+                Some(Reply::Changed { copies: 2 })
+            }
+            Ask::Change(UserChange::Delete { key }) => {
+                self.attributes.remove(key);
+                Some(Reply::Changed { copies: 2 })
+            }
+            Ask::Change(other) => panic!("clients never ask for {other:?}"),
+            Ask::Attributes(key) => {
+                let all = self.attributes.iter();
+                let wanted = all.filter(|(other, _)| key.as_ref().is_none_or(|key| key == *other));
+                Some(Reply::Attributes(wanted.map(|(k, v)| (k.clone(), v.clone())).collect()))
             }
         }
     }
@@ -207,7 +239,7 @@ impl State {
     }
 }
 
-fn subscribed(kept: &Kept, recover: Recover, stream: bool) -> Reply {
+fn subscribed(kept: &Kept, recover: Recover, stream: bool, subscriptions: Vec<Channel>) -> Reply {
     let position = stream.then(|| kept.top());
     let (recovered, publications) = match recover {
         Recover::From(from) if from.epoch.epoch.owner == kept.epoch.epoch.owner => {
@@ -215,7 +247,7 @@ fn subscribed(kept: &Kept, recover: Recover, stream: bool) -> Reply {
         }
         _ => (false, Vec::new()),
     };
-    Reply::Subscribed { position, recovered, publications }
+    Reply::Subscribed { position, recovered, publications, subscriptions }
 }
 
 fn read(kept: &Kept, history: &History, options: &ChannelOptions) -> Reply {

@@ -7,7 +7,7 @@ from .events import Events
 from .load import Load
 from .node import Node
 from .raw import Raw
-from .server_api import api
+from .server_api import api, call
 from .settings import API_KEY, token
 from .waiting import Ended, eventually
 
@@ -23,6 +23,7 @@ __all__ = [
     "Raw",
     "SdkError",
     "api",
+    "call",
     "cluster",
     "connect",
     "eventually",
