@@ -206,7 +206,6 @@ pub enum DeliveryBody {
 
 /// What the cores want done. To be carried out in order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most actions are the large one")]
 pub enum Action {
     /// Send a frame to these nodes, never to this one. Lost if there is no link or it is full: the
     /// cores find out by their own numbers.
