@@ -318,10 +318,10 @@ fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
     // Without the successor the third holds the second copy.
     mesh.see(&[owner, third]);
     mesh.run(500);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Kept { .. });
     mesh.see(&[owner, successor, third]);
     mesh.run(500);
     assert!([owner, successor, third].into_iter().all(|node| holds(&mesh, node)));
-    mesh.lost = |frame| matches!(frame, PeerFrame::Kept { .. });
     mesh.now += 121_000;
     mesh.run(6_000);
     assert!(holds(&mesh, third), "nobody has said that it isn't the only one");
