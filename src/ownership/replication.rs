@@ -139,22 +139,13 @@ impl Ownership {
                 let outcome = Outcome::NotOwner(Some(owner));
                 (gateway, PeerFrame::Result { slot, number, outcome })
             }));
-            let asks = asks.into_iter();
-            self.bounced
-                .extend(asks.filter_map(|(gateway, ask)| bounced(gateway, ask, Some(owner))));
+            self.bounced.extend(asks.into_iter().filter_map(|(gateway, ask)| match ask {
+                PeerFrame::Ask { number, .. } => {
+                    Some((gateway, PeerFrame::NotOwner { number, owner: Some(owner) }))
+                }
+                _ => None,
+            }));
         }
-    }
-}
-
-/// What tells a gateway to take a question elsewhere, or to ask again.
-pub(super) fn bounced(
-    gateway: Incarnation,
-    ask: PeerFrame,
-    owner: Option<Incarnation>,
-) -> Option<(Incarnation, PeerFrame)> {
-    match ask {
-        PeerFrame::Ask { number, .. } => Some((gateway, PeerFrame::NotOwner { number, owner })),
-        _ => None,
     }
 }
 

@@ -62,7 +62,7 @@ impl Ownership {
             Gate::Serve if self.parked.waits_from(slot, from) => {
                 self.park(slot, from, frame, now, out);
             }
-            Gate::Serve if self.defer_behind(slot, from, &frame) => {}
+            Gate::Serve if self.defer_behind(slot, from, &frame, out) => {}
             Gate::Serve
                 if matches!(frame, PeerFrame::Ask { .. }) && !self.is_current(slot, now) =>
             {
@@ -223,20 +223,28 @@ impl Ownership {
         Some(position)
     }
 
-    /// Keeps a frame behind an earlier question of its sender that waits for a commit. Publications
-    /// needn't wait: their own commits come later.
-    fn defer_behind(&mut self, slot: Slot, from: Incarnation, frame: &PeerFrame) -> bool {
+    /// Keeps a question behind what its sender sent before and waits for a commit: it is to see what
+    /// came before it. Publications needn't wait: their own commits come later.
+    fn defer_behind(
+        &mut self,
+        slot: Slot,
+        from: Incarnation,
+        frame: &PeerFrame,
+        out: &mut Out,
+    ) -> bool {
         if !matches!(frame, PeerFrame::Ask { .. } | PeerFrame::Unsubscribe { .. }) {
             return false;
         }
         let Some(log) = self.logs.get_mut(&slot) else { return false };
-        let waits = |waiting: &&mut Waiting| waiting.asks.iter().any(|(other, _)| *other == from);
+        let waits = |waiting: &&mut Waiting| {
+            let asked = waiting.asks.iter().any(|(other, _)| *other == from);
+            asked || waiting.results.iter().any(|(other, _)| *other == from)
+        };
         let Some(waiting) = log.waiting.iter_mut().rev().find(waits) else { return false };
         if waiting.asks.len() < DEFERRED_MAX {
             waiting.asks.push((from, frame.clone()));
         } else {
-            let (owner, frame) = (None, frame.clone());
-            self.bounced.extend(super::replication::bounced(from, frame, owner));
+            self.bounce(from, frame.clone(), None, out);
         }
         true
     }
