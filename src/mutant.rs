@@ -18,8 +18,6 @@ pub enum Rule {
     StayUntilCovered,
     /// Nothing is acknowledged before the promised number of nodes holds it.
     AllCopies,
-    /// An owner shows what it has as current only if another node confirmed that it still owns.
-    ReadLease,
     /// A repeated operation is answered only when enough nodes hold it.
     DedupOfHeld,
     /// As many nodes must hold what is acknowledged as are configured, however few are seen.
@@ -48,14 +46,13 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
         (Self::InterestInClaims, "interest-in-claims"),
         (Self::StayUntilCovered, "stay-until-covered"),
         (Self::AllCopies, "all-copies"),
-        (Self::ReadLease, "read-lease"),
         (Self::DedupOfHeld, "dedup-of-held"),
         (Self::FixedCopies, "fixed-copies"),
         (Self::ClaimWhenServing, "claim-when-serving"),

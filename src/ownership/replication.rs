@@ -349,7 +349,7 @@ impl Ownership {
             out.send(gateway, Lane::Data, PeerFrame::Result { slot, number, outcome });
         }
         for (gateway, ask) in asks {
-            self.handle_request(gateway, ask, now, out);
+            self.take_turn(gateway, (slot, Epoch::NONE), ask, now, out);
         }
     }
 }

@@ -57,12 +57,27 @@ impl Ownership {
             PeerFrame::Digest { slots } => return self.compare_interest(from, slots, out),
             _ => return,
         };
+        let waits = matches!(self.gate(slot, epoch, now), Gate::Serve)
+            && self.defer_behind(slot, from, &frame, out);
+        if !waits {
+            self.take_turn(from, (slot, epoch), frame, now, out);
+        }
+    }
+
+    /// Serves a frame whose turn has come: what its sender sent before was served, or waits here.
+    pub(super) fn take_turn(
+        &mut self,
+        from: Incarnation,
+        (slot, epoch): (Slot, Epoch),
+        frame: PeerFrame,
+        now: Millis,
+        out: &mut Out,
+    ) {
         match self.gate(slot, epoch, now) {
             // What a gateway sends keeps its order, though questions may have to wait.
             Gate::Serve if self.parked.waits_from(slot, from) => {
                 self.park(slot, from, frame, now, out);
             }
-            Gate::Serve if self.defer_behind(slot, from, &frame, out) => {}
             Gate::Serve
                 if matches!(frame, PeerFrame::Ask { .. }) && !self.is_current(slot, now) =>
             {
