@@ -280,9 +280,7 @@ impl Ownership {
         out: &mut Out,
     ) {
         if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
-            if !without(Rule::TransferIsAnswer) {
-                (asked.heard, asked.tries) = (now, 0);
-            }
+            (asked.heard, asked.tries) = (now, 0);
             if let Some(pull) = ended {
                 asked.pulls.remove(&pull);
             }
