@@ -216,7 +216,7 @@ impl ChannelAudience {
     }
 }
 
-/// Cuts a gateway's interest in a slot, in its order, into parts of about [`PART_BYTES`], each with
+/// Cuts a gateway's interest in a slot, in its order, into parts of about `PART_BYTES`, each with
 /// the span of which it is all.
 pub fn in_parts(interest: Vec<ChannelInterest>) -> Vec<(Vec<ChannelInterest>, Span)> {
     let mut parts = Vec::new();
