@@ -24,7 +24,7 @@ pub(crate) fn check(
     for payload in before.iter().rev().take(LOOKED_FOR).filter(looked_for) {
         ensure!(
             answer.contains(payload),
-            "stale read: publication {payload} to {channel} was acknowledged before and isn't in {answer:?}"
+            "I1: stale read: publication {payload} to {channel} was acknowledged before and isn't in {answer:?}"
         );
     }
     Ok(())
