@@ -6,6 +6,7 @@ use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Position};
 use orbweb::protocol::user::Field;
 
+use crate::checkers::attendance::Person;
 use crate::checkers::users::Writes;
 
 /// The configuration of most channels of a run: histories that outlast it.
@@ -33,6 +34,12 @@ pub(crate) enum Asked {
     Change { user: Channel, field: Field, number: usize },
     /// A user's attributes.
     Attributes { user: Channel, at: u64 },
+    /// A connection of somebody who comes and goes.
+    Attend { person: usize, client: ClientId },
+    /// To be told when somebody comes or goes.
+    Watch { person: usize, client: ClientId },
+    /// Whether somebody is connected.
+    Status { person: usize },
     /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
     Read { channel: Channel, acknowledged: usize },
 }
@@ -56,6 +63,8 @@ pub(crate) struct Clients {
     /// In the order of the acknowledgements.
     pub(crate) acknowledged: BTreeMap<Channel, Vec<u64>>,
     pub(crate) sent: u64,
+    /// Users who come and go.
+    pub(crate) people: Vec<Person>,
     /// What was changed of users' records.
     pub(crate) writes: Writes,
     /// Publications of which nobody knows whether they were applied.

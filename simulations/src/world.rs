@@ -2,7 +2,8 @@
 //! own, and clients on them. A faulty phase, then a quiet one in which everything must settle.
 //!
 //! Here: what is due when, and the course of a run. [`nodes`]: their life, and what they do and are
-//! told. [`faults`]: what goes wrong. [`traffic`]: what clients do and see.
+//! told. [`faults`]: what goes wrong. [`traffic`]: what clients do and see. [`people`]: users who come
+//! and go.
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -11,13 +12,15 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use xxhash_rust::xxh3::Xxh3;
 
-use orbweb::delivery::core::Core;
+use orbweb::delivery::core::{Core, Settings};
 use orbweb::delivery::event::{Event, TICK_MS};
+use orbweb::ownership::attendance::Sessions;
 use orbweb::ownership::placement::Placement;
 use orbweb::ownership::serving::Serving;
-use orbweb::protocol::channel::Channel;
+use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Slot};
 
+use crate::checkers::attendance::OFFLINE_AFTER_MS;
 use crate::checkers::names::Names;
 use crate::checkers::promises::Promises;
 use crate::checkers::released::Released;
@@ -30,6 +33,7 @@ use crate::outcome::Outcome;
 
 mod faults;
 mod nodes;
+mod people;
 mod traffic;
 
 use nodes::Node;
@@ -55,6 +59,7 @@ enum Due {
     },
     Publish,
     ChangeUser,
+    Person(usize),
     Read,
     Crash,
     Restart(usize),
@@ -137,6 +142,7 @@ impl World {
                 self.add_subscriber(&channel)?;
             }
         }
+        self.meet_people();
         self.plan(Due::Publish, 400);
         self.plan(Due::ChangeUser, 400);
         self.plan(Due::LookAtHoldings, LOOK_MS);
@@ -151,6 +157,7 @@ impl World {
         self.settle()?;
         self.advance(self.swarm.faulty_ms + QUIET_MS - PRESENCE_MS)?;
         self.ask_presence()?;
+        self.ask_status()?;
         self.advance(self.swarm.faulty_ms + QUIET_MS)?;
         self.check_end()?;
         self.outcome.virtual_ms = self.now;
@@ -160,6 +167,11 @@ impl World {
         self.outcome.mark("position not recovered", self.clients.unrecovered);
         self.outcome.fingerprint = self.hash.digest();
         Ok(self.outcome)
+    }
+
+    fn settings(&self) -> Settings {
+        let sessions = Sessions { offline_after_ms: OFFLINE_AFTER_MS, ttl_ms: 120_000 };
+        Settings { slots: self.swarm.slots, copies: self.swarm.copies, sessions }
     }
 
     fn plan(&mut self, what: Due, in_ms: u64) {
@@ -209,6 +221,7 @@ impl World {
             Due::Arrive(flight) => self.arrive(&flight),
             Due::Learn { by, seen } => self.learn(by, seen),
             Due::Resubscribe(client) => self.subscribe(client),
+            Due::Person(person) => self.person(person),
             Due::JoinTimeout(node) => self.turn_up(node),
             Due::Mend(from, to) => self.mend(from, to),
             Due::Resume(node) => self.resume(node),
@@ -330,6 +343,10 @@ fn is_fleeting(channel: &Channel) -> bool {
     channel.as_str().starts_with('x')
 }
 
-fn options(channel: &Channel) -> orbweb::protocol::channel::ChannelOptions {
-    if is_fleeting(channel) { FLEETING } else { STREAM }
+fn options(channel: &Channel) -> ChannelOptions {
+    match channel {
+        _ if is_fleeting(channel) => FLEETING,
+        _ if channel.status_user().is_some() => ChannelOptions::default(),
+        _ => STREAM,
+    }
 }

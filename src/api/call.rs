@@ -13,7 +13,7 @@ use crate::protocol::codes::ErrorCode;
 /// Commands of one batch: as many as channels of one broadcast.
 pub const BATCH_COMMANDS_MAX: usize = super::channels::BROADCAST_CHANNELS_MAX;
 /// The methods served; others count as `unknown` in the metrics.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 14] = [
     "publish",
     "broadcast",
     "presence",
@@ -24,6 +24,7 @@ const METHODS: [&str; 13] = [
     "session_set",
     "session_get",
     "session_delete",
+    "user_status",
     "info",
     "status",
     "owner",
@@ -64,6 +65,7 @@ impl Api {
             "session_set" => self.session_set(read(body)?).await.map(|it| raw(&it)),
             "session_get" => self.session_get(read(body)?).await.map(|it| raw(&it)),
             "session_delete" => self.session_delete(read(body)?).await.map(|it| raw(&it)),
+            "user_status" => self.user_status(read(body)?).await.map(|it| raw(&it)),
             "info" => self.info(read(body)?).await.map(|it| raw(&it)),
             "status" => self.status(read(body)?).await.map(|it| raw(&it)),
             "owner" => self.owner(read(body)?).await.map(|it| raw(&it)),

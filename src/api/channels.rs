@@ -78,6 +78,11 @@ impl Api {
         (message, key): (Arc<Message>, Option<Arc<str>>),
     ) -> Result<words::Place, ApiError> {
         let (channel, options) = self.channel(name)?;
+        if channel.status_user().is_some() {
+            return Err(ApiError::BadRequest(format!(
+                "`{name}` tells whether a user is connected: nothing can be published to it"
+            )));
+        }
         // An unnumbered publication would have no place among the numbered ones of a stream.
         if skip_history && options.options().is_stream() {
             return Err(ApiError::NotAvailable(format!(

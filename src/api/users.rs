@@ -60,6 +60,18 @@ impl Api {
         }
     }
 
+    pub(super) async fn user_status(
+        &self,
+        call: words::OfUser,
+    ) -> Result<words::StatusResult, ApiError> {
+        let (inbox, _) = self.inbox(&call.user)?;
+        let options = self.channels.status.options();
+        match self.asker.ask(inbox.status_of_inbox(), options, Ask::Status).await? {
+            Reply::Status(status) => Ok(status.into()),
+            reply => Err(mismatch(&reply)),
+        }
+    }
+
     async fn change_user(&self, user: &str, change: UserChange) -> Result<words::Held, ApiError> {
         let (inbox, options) = self.inbox(user)?;
         change.check().map_err(|limit| ApiError::LimitExceeded(limit.to_string()))?;

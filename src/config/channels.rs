@@ -53,6 +53,8 @@ pub struct Channels {
     pub namespaces: BTreeMap<String, Namespace>,
     /// `#user`.
     pub inbox: Namespace,
+    /// `@user`: keeps nothing, and only owners publish there.
+    pub status: Namespace,
     /// Turns every `allow_*` on: for development only.
     pub dev: bool,
 }
@@ -68,6 +70,7 @@ impl Default for Channels {
                 recovery: true,
                 ..Namespace::default()
             },
+            status: Namespace::default(),
             dev: false,
         }
     }
@@ -90,6 +93,7 @@ impl Channels {
     pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
         match channel.namespace() {
             _ if channel.inbox_user().is_some() => Some(&self.inbox),
+            _ if channel.status_user().is_some() => Some(&self.status),
             None => Some(&self.plain),
             Some(name) => self.namespaces.get(name),
         }

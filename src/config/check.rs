@@ -98,6 +98,13 @@ impl Config {
         if self.dev_anywhere && !self.dev {
             found.push("`dev_anywhere` means nothing without `dev`".to_owned());
         }
+        let session = &self.session;
+        if session.ttl <= session.offline_after {
+            let (ttl, after) = (shown(session.ttl), shown(session.offline_after));
+            found.push(format!(
+                "`session.ttl` ({ttl}) must be longer than `session.offline_after` ({after})"
+            ));
+        }
         if client.pong_timeout >= client.ping_interval {
             let (pong, ping) = (shown(client.pong_timeout), shown(client.ping_interval));
             found.push(format!(

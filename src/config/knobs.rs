@@ -246,6 +246,12 @@ pub const KNOBS: &[Knob<Config>] = &[
     ),
     knob!(
         Config,
+        "client.allow_status",
+        client.allow_status,
+        "Whether clients may subscribe to `@USER`, where they are told whether that user is connected. On in `dev`."
+    ),
+    knob!(
+        Config,
         "client.allowed_origins",
         client.allowed_origins,
         "Web origins besides the node's own whose pages may connect; \"*\" = any. Requests without an Origin header aren't browsers' and pass.",
@@ -295,6 +301,22 @@ pub const KNOBS: &[Knob<Config>] = &[
         "Threads that serve connections; 0 = one a core.",
         "a whole number from 0 to 1024",
         |n| *n <= 1024
+    ),
+    knob!(
+        Config,
+        "session.offline_after",
+        session.offline_after,
+        "How long a user may be without a connection before they are called offline; the same on all nodes. Longer hides more reconnects, shorter tells sooner.",
+        "a duration from 1s to 10m",
+        |t| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(t)
+    ),
+    knob!(
+        Config,
+        "session.ttl",
+        session.ttl,
+        "How long subscriptions made by the server API and attributes outlive a user's last connection and last change; the same on all nodes. Longer than `session.offline_after`.",
+        "a duration from 10s to 7days",
+        |t| (Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600)).contains(t)
     ),
     knob!(
         Config,

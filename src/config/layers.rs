@@ -197,7 +197,7 @@ impl Loader {
                 default_name(host, &suffix).parse().expect("made of allowed characters only");
         }
         self.config.settle_secrets();
-        self.config.apply_dev();
+        self.config.complete_channels();
         self.problems.extend(self.config.conflicts());
         if self.problems.is_empty() {
             Ok(self.config)

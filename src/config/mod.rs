@@ -80,6 +80,8 @@ pub struct Config {
     pub dev_anywhere: bool,
     /// Client connections.
     pub client: Client,
+    /// Users without a connection.
+    pub session: Session,
     /// Connect tokens.
     pub token: Token,
     /// The server API.
@@ -115,6 +117,15 @@ pub enum Degraded {
     Accept,
 }
 
+/// When users count as gone.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Session {
+    /// How long without a connection they aren't called offline.
+    pub offline_after: Duration,
+    /// How long what is kept of them outlives their last connection.
+    pub ttl: Duration,
+}
+
 /// Limits and rights of client connections.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Client {
@@ -122,6 +133,8 @@ pub struct Client {
     pub allow_anonymous: bool,
     /// Whether clients may keep attributes of their own user.
     pub allow_sessions: bool,
+    /// Whether clients may be told who is connected.
+    pub allow_status: bool,
     /// Web origins besides the node's own that may connect.
     pub allowed_origins: Vec<String>,
     /// Connections of this node at most.
@@ -193,6 +206,7 @@ impl Default for Config {
             dev: false,
             dev_anywhere: false,
             client: Client::default(),
+            session: Session::default(),
             token: Token::default(),
             api: Api::default(),
             log: Log { level: "info".to_owned(), format: LogFormat::default() },
@@ -202,11 +216,18 @@ impl Default for Config {
     }
 }
 
+impl Default for Session {
+    fn default() -> Self {
+        Self { offline_after: Duration::from_secs(10), ttl: Duration::from_secs(120) }
+    }
+}
+
 impl Default for Client {
     fn default() -> Self {
         Self {
             allow_anonymous: false,
             allow_sessions: false,
+            allow_status: false,
             allowed_origins: Vec::new(),
             connections_max: 100_000,
             auth_timeout: Duration::from_secs(10),
@@ -248,10 +269,11 @@ impl Config {
         self.origins.get(key).cloned().unwrap_or_default()
     }
 
-    /// What development mode brings along: every right, and a namespace to chat in unless there is
-    /// one.
-    fn apply_dev(&mut self) {
+    /// What other settings mean for channels. Development mode brings along every right, and a
+    /// namespace to chat in unless there is one.
+    fn complete_channels(&mut self) {
         self.channels.dev = self.dev;
+        self.channels.status.allow_subscribe = self.client.allow_status;
         if self.dev {
             self.channels.namespaces.entry("chat".to_owned()).or_insert_with(Channels::dev_chat);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::event::{Action, CoreStatus, Event, Outlook};
 use super::router::{Router, Turn};
 use crate::mutant::{Rule, without};
+use crate::ownership::attendance::Sessions;
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
 use crate::ownership::serving::Serving;
@@ -26,15 +27,26 @@ pub struct Core {
     drained: bool,
 }
 
+/// What is the same in all cores of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Units of ownership.
+    pub slots: u16,
+    /// How many nodes hold everything, 1 to 5.
+    pub copies: u8,
+    /// When users count as gone.
+    pub sessions: Sessions,
+}
+
 impl Core {
-    /// The cores of a node that has just started, in a cluster of `slots` slots that keeps `copies`
-    /// copies, 1 to 5. `seed` is the source of all their randomness.
-    pub fn new(me: Incarnation, slots: u16, copies: u8, seed: u64) -> Self {
+    /// The cores of a node that has just started. `seed` is the source of all their randomness.
+    pub fn new(me: Incarnation, settings: Settings, seed: u64) -> Self {
+        let Settings { slots, copies, sessions } = settings;
         Self {
             me,
             slots,
             copies,
-            ownership: Ownership::new(me, slots, copies, seed),
+            ownership: Ownership::new(me, slots, copies, sessions, seed),
             router: Router::new(slots),
             leaving: false,
             drained: false,

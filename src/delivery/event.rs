@@ -14,7 +14,7 @@ use crate::protocol::ids::{ClientId, Incarnation, NodeId, Position};
 use crate::protocol::message::{ClientInfo, Message, Publication};
 pub use crate::protocol::message::{History, Recover};
 use crate::protocol::peer::{Lane, PeerFrame};
-use crate::protocol::user::UserChange;
+use crate::protocol::user::{Status, UserChange, UserState};
 
 /// Which shard of the gateway a message is for; the API has one of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,6 +120,8 @@ pub enum Ask {
     Change(UserChange),
     /// Read the user's attributes, or the one of a key. Answered by [`Reply::Attributes`].
     Attributes(Option<Arc<str>>),
+    /// Of a status channel: whether its user is connected. Answered by [`Reply::Status`].
+    Status,
 }
 
 /// The answer to a request.
@@ -133,9 +135,9 @@ pub enum Reply {
         recovered: bool,
         /// What it missed, oldest first.
         publications: Vec<Publication>,
-        /// If the channel is an inbox, the channels that its user is subscribed to; changes of that
-        /// are delivered behind this reply.
-        subscriptions: Vec<Channel>,
+        /// What subscribers are told of the user, if it is an inbox or a status channel; changes
+        /// of that are delivered behind this reply.
+        user: UserState,
     },
     /// Published; with its position if the channel has a stream.
     Published {
@@ -167,6 +169,8 @@ pub enum Reply {
     },
     /// A user's attributes: keys and JSON.
     Attributes(Vec<(Arc<str>, Bytes)>),
+    /// Whether a user is connected.
+    Status(Status),
     /// It wasn't done, or isn't known to be done if the code is temporary.
     Failed(ErrorCode),
 }

@@ -6,11 +6,12 @@ use smallvec::SmallVec;
 
 use super::event::ShardId;
 use crate::ownership::audience::{interest_digest, tops_digest};
-use crate::ownership::user::{subscriptions_digest, with_subscriptions};
+use crate::ownership::user::{user_digest, with_users};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{ClientId, Position, Slot};
 use crate::protocol::message::ClientInfo;
 use crate::protocol::peer::ChannelInterest;
+use crate::protocol::user::UserState;
 
 /// Shards with subscribers.
 pub type Shards = SmallVec<[ShardId; 4]>;
@@ -47,9 +48,9 @@ pub struct Interest {
     pub position: Option<Position>,
     /// The question by which the place in the stream is being found again.
     pub catching_up: Option<u64>,
-    /// Of an inbox: the channels that its user is subscribed to, as local subscribers were told.
-    pub subscriptions: Vec<Channel>,
-    /// The question by which they are being asked for.
+    /// Of an inbox or a status channel: what local subscribers were told of its user.
+    pub user: UserState,
+    /// The question by which that is being asked for.
     pub asking: Option<u64>,
     shards: SmallVec<[(ShardId, u32); 4]>,
 }
@@ -165,21 +166,23 @@ impl Interests {
         interest_digest(self.attached(slot).map(|(channel, i)| (channel, i.present())))
     }
 
-    /// The inboxes among the channels of a slot.
-    pub fn inboxes(&self, slot: Slot) -> Vec<Channel> {
-        let inboxes = self.attached(slot).filter(|(channel, _)| channel.inbox_user().is_some());
-        inboxes.map(|(channel, _)| channel.clone()).collect()
+    /// The inboxes and status channels of a slot.
+    pub fn of_users(&self, slot: Slot) -> Vec<Channel> {
+        let channels = self.attached(slot).map(|(channel, _)| channel);
+        let of_users = channels.filter(|channel| channel.user().is_some());
+        of_users.cloned().collect()
     }
 
-    /// The fingerprint of the positions and of users' subscriptions; `None` while one is being found again.
+    /// The fingerprint of the positions and of what was told of users; `None` while a position is
+    /// being found again.
     pub fn tops(&self, slot: Slot) -> Option<u64> {
         if self.attached(slot).any(|(_, interest)| interest.catching_up.is_some()) {
             return None;
         }
         let positions = self.attached(slot).filter_map(|(c, i)| Some((c, i.position?)));
         let users = self.attached(slot);
-        let users = users.map(|(c, i)| (c, subscriptions_digest(&i.subscriptions)));
-        Some(with_subscriptions(tops_digest(positions), users))
+        let users = users.map(|(c, i)| (c, user_digest(&i.user)));
+        Some(with_users(tops_digest(positions), users))
     }
 
     fn attached(&self, slot: Slot) -> impl Iterator<Item = (&Channel, &Interest)> {

@@ -10,14 +10,16 @@ use crate::mutant::{Rule, without};
 use crate::ownership::audience::in_parts;
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
+use crate::ownership::user::user_digest;
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
-use crate::protocol::message::{ClientInfo, Publication};
+use crate::protocol::message::{ClientInfo, Message, Publication};
 use crate::protocol::peer::{
     Answer, Body, Lane, Outcome, PeerFrame, Query, SlotInterest, SlotRange,
 };
 use crate::protocol::time::Millis;
+use crate::protocol::user::UserState;
 
 /// Questions of this node's clients that may wait for answers.
 pub const QUESTIONS_MAX: usize = 65_536;
@@ -27,6 +29,8 @@ pub const QUESTION_MS: u64 = super::operations::OPERATION_MS;
 const RETRY_MS: u64 = 250;
 /// Pause before a question goes to the owner again that said it isn't, or isn't ready.
 const ELSEWHERE_MS: u64 = 50;
+/// How long a question may still come before an owner after its answer: on its way, and parked.
+const STRAYING_MS: u64 = 2 * QUESTION_MS;
 /// How often interest is compared with its owner, in milliseconds.
 pub const COMPARE_MS: u64 = 5_000;
 /// Slots compared in one frame.
@@ -42,8 +46,8 @@ enum Purpose {
         info: Option<ClientInfo>,
     },
     CatchUp,
-    /// The subscriptions of a user.
-    Subscriptions,
+    /// What is told of a user.
+    User,
 }
 
 /// What the handling of one event works with.
@@ -85,6 +89,9 @@ pub struct Router {
     compared: Millis,
     /// Slots of which interest was told and owners may believe in some still.
     told: BTreeSet<Slot>,
+    /// Slots of which interest ended, and until when questions that told of it may still come before
+    /// an owner: they are asked again, of other nodes too, and answered late by some.
+    straying: BTreeMap<Slot, Millis>,
 }
 
 impl Router {
@@ -99,6 +106,7 @@ impl Router {
             compare_from: Slot(0),
             compared: Millis(0),
             told: BTreeSet::new(),
+            straying: BTreeMap::new(),
         }
     }
 
@@ -136,15 +144,15 @@ impl Router {
             Ask::Subscribe { client, info, recover } => {
                 let known = self.interests.get_mut(slot, &channel);
                 let plain = !options.is_stream() && info.is_none() && recover == Recover::No;
-                // What else there is of an inbox's user the owner knows.
-                let plain = plain && channel.inbox_user().is_none();
+                // What is to be told of a user the owner knows.
+                let plain = plain && channel.user().is_none();
                 if plain && let Some(interest) = known.filter(|i| !i.subscribers.is_empty()) {
                     interest.add(client, Subscriber { shard: id.shard, info: None });
                     let reply = Reply::Subscribed {
                         position: None,
                         recovered: false,
                         publications: vec![],
-                        subscriptions: vec![],
+                        user: UserState::None,
                     };
                     return turn.actions.push(Action::Reply { to: id, reply });
                 }
@@ -168,6 +176,7 @@ impl Router {
             Ask::Presence => Query::Presence,
             Ask::PresenceStats => Query::PresenceStats,
             Ask::Attributes(key) => Query::Attributes(key),
+            Ask::Status => Query::User,
         };
         let purpose = Purpose::Read(id);
         if self.ask(slot, channel, options, query, purpose, turn).is_none() {
@@ -285,7 +294,7 @@ impl Router {
             for number in [interest.catching_up, interest.asking].into_iter().flatten() {
                 self.questions.remove(&number);
             }
-            self.interests.remove(slot, &channel);
+            self.drop_interest(slot, &channel, turn.now);
         }
         if (shown || detach || asked.is_some())
             && let Some(owner) = turn.ownership.world().placement.owner(slot)
@@ -329,7 +338,7 @@ impl Router {
                 self.hand_on(slot, channel, body, turn);
             }
             PeerFrame::UserChanged { slot, channel } => {
-                self.ask_subscriptions(slot, &channel, turn);
+                self.ask_user(slot, &channel, turn);
             }
             PeerFrame::Lost { slot, channel } => {
                 // The word of one who may be fenced doesn't count: the owner is asked.
@@ -416,7 +425,7 @@ impl Router {
             (question.sent, question.retry_ms) = (turn.now, ELSEWHERE_MS);
             return;
         }
-        if let (Answer::Failed(code), Purpose::CatchUp | Purpose::Subscriptions) =
+        if let (Answer::Failed(code), Purpose::CatchUp | Purpose::User) =
             (&answer, &question.purpose)
             && code.temporary()
         {
@@ -438,7 +447,7 @@ impl Router {
             }
             (
                 Purpose::Subscribe { request, client, info },
-                Answer::Subscribed { position, recovered, publications, subscriptions },
+                Answer::Subscribed { position, recovered, publications, user },
             ) => {
                 let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
                 let fits = interest.position == position || interest.subscribers.is_empty();
@@ -449,20 +458,24 @@ impl Router {
                 }
                 interest.position = position;
                 interest.joining.remove(&client);
+                if interest.subscribers.is_empty() {
+                    // The reply tells the only one.
+                    interest.user = user.clone();
+                }
                 interest.add(client, Subscriber { shard: request.shard, info });
                 self.questions.remove(&number);
-                self.take_subscriptions(slot, &channel, subscriptions.clone(), turn);
-                let reply = Reply::Subscribed { position, recovered, publications, subscriptions };
+                self.take_user(slot, &channel, user.clone(), turn);
+                let reply = Reply::Subscribed { position, recovered, publications, user };
                 turn.actions.push(Action::Reply { to: request, reply });
             }
-            (Purpose::Subscriptions, Answer::Subscriptions(subscriptions)) => {
+            (Purpose::User, Answer::User(user)) => {
                 self.questions.remove(&number);
                 if let Some(interest) = self.interests.get_mut(slot, &channel) {
                     interest.asking = None;
                 }
-                self.take_subscriptions(slot, &channel, subscriptions, turn);
+                self.take_user(slot, &channel, user, turn);
             }
-            (Purpose::Subscriptions, _) => self.forget_asking(number, slot, &channel),
+            (Purpose::User, _) => self.forget_asking(number, slot, &channel),
             (Purpose::Subscribe { request, client, .. }, answer) => {
                 self.questions.remove(&number);
                 self.forget_joining(slot, &channel, client, turn);
@@ -479,42 +492,51 @@ impl Router {
         }
     }
 
-    /// Asks the owner for a user's subscriptions, unless it is being asked.
-    fn ask_subscriptions(&mut self, slot: Slot, channel: &Channel, turn: &mut Turn<'_>) {
+    /// Asks the owner for what is told of a user, unless it is being asked.
+    fn ask_user(&mut self, slot: Slot, channel: &Channel, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         if interest.subscribers.is_empty() || interest.asking.is_some() {
             return;
         }
-        let (options, query, purpose) =
-            (interest.options, Query::Subscriptions, Purpose::Subscriptions);
-        let number = self.ask(slot, channel.clone(), options, query, purpose, turn);
+        let options = interest.options;
+        let number = self.ask(slot, channel.clone(), options, Query::User, Purpose::User, turn);
         if let Some(interest) = self.interests.get_mut(slot, channel) {
             interest.asking = number;
         }
     }
 
-    /// Notes a user's subscriptions, and tells those of its connections here that don't know them.
-    fn take_subscriptions(
-        &mut self,
-        slot: Slot,
-        channel: &Channel,
-        subscriptions: Vec<Channel>,
-        turn: &mut Turn<'_>,
-    ) {
+    /// Notes what is told of a user, and tells those of the channel's subscribers here that don't
+    /// know it.
+    fn take_user(&mut self, slot: Slot, channel: &Channel, user: UserState, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
-        if interest.subscriptions != subscriptions {
-            interest.subscriptions.clone_from(&subscriptions);
-            let body = DeliveryBody::Subscriptions(subscriptions);
+        let news = user_digest(&interest.user) != user_digest(&user);
+        interest.user = user.clone();
+        let body = match user {
+            UserState::Subscriptions(channels) => DeliveryBody::Subscriptions(channels),
+            UserState::Status(status) => {
+                let data = status.to_json().into();
+                let message = Arc::new(Message { data, ..Message::default() });
+                DeliveryBody::Publication { message, position: None, turns_from: None }
+            }
+            UserState::None => DeliveryBody::Subscriptions(Vec::new()),
+        };
+        if news {
             self.hand_on(slot, channel.clone(), body, turn);
         }
     }
 
-    /// The question for a user's subscriptions came to nothing: the next comparison tells.
+    /// The question for what is told of a user came to nothing: the next comparison tells.
     fn forget_asking(&mut self, number: u64, slot: Slot, channel: &Channel) {
         self.questions.remove(&number);
         if let Some(interest) = self.interests.get_mut(slot, channel) {
             interest.asking = None;
         }
+    }
+
+    /// Nobody here wants the channel any more.
+    fn drop_interest(&mut self, slot: Slot, channel: &Channel, now: Millis) {
+        self.interests.remove(slot, channel);
+        self.straying.insert(slot, now + STRAYING_MS);
     }
 
     /// A subscription that came to nothing: the owner may have heard of it all the same.
@@ -529,7 +551,7 @@ impl Router {
         interest.joining.remove(&client);
         let detach = interest.is_empty();
         if detach {
-            self.interests.remove(slot, channel);
+            self.drop_interest(slot, channel, turn.now);
         }
         if let Some(owner) = turn.ownership.world().placement.owner(slot) {
             let channel = channel.clone();
@@ -640,7 +662,7 @@ impl Router {
         }
         interest.position = None;
         if interest.is_empty() {
-            self.interests.remove(slot, &channel);
+            self.drop_interest(slot, &channel, turn.now);
         }
         if !shards.is_empty() {
             let delivery = Arc::new(Delivery { channel, body: DeliveryBody::Lost });
@@ -656,8 +678,16 @@ impl Router {
         tops: u64,
         turn: &mut Turn<'_>,
     ) {
+        let promised = turn.ownership.promised(slot);
         if equal && self.interests.is_empty(slot) {
-            self.told.remove(&slot);
+            // Another owner may have taken over what this node wanted when it was asked, or may
+            // hear a question late.
+            let known = promised == Epoch::NONE || promised.owner == from;
+            let straying = self.straying.get(&slot).is_some_and(|until| turn.now < *until);
+            if known && !straying {
+                self.told.remove(&slot);
+                self.straying.remove(&slot);
+            }
         } else if !equal {
             for (channels, span) in in_parts(self.interests.of(slot)) {
                 let interest = SlotInterest { slot, channels };
@@ -667,8 +697,8 @@ impl Router {
             for channel in self.interests.followed(slot) {
                 self.catch_up(slot, &channel, turn);
             }
-            for channel in self.interests.inboxes(slot) {
-                self.ask_subscriptions(slot, &channel, turn);
+            for channel in self.interests.of_users(slot) {
+                self.ask_user(slot, &channel, turn);
             }
         }
     }
@@ -759,7 +789,7 @@ impl Router {
                     fail(request, ErrorCode::Internal, turn);
                 }
                 Purpose::CatchUp => self.lose(question.slot, question.channel, turn),
-                Purpose::Subscriptions => {
+                Purpose::User => {
                     self.forget_asking(number, question.slot, &question.channel);
                 }
             }
@@ -810,15 +840,16 @@ fn fail(to: RequestId, code: ErrorCode, turn: &mut Turn<'_>) {
 
 fn reply(answer: Answer) -> Reply {
     match answer {
-        Answer::Subscribed { position, recovered, publications, subscriptions } => {
-            Reply::Subscribed { position, recovered, publications, subscriptions }
+        Answer::Subscribed { position, recovered, publications, user } => {
+            Reply::Subscribed { position, recovered, publications, user }
         }
         Answer::History { publications, position } => Reply::History { publications, position },
         Answer::Presence(present) => Reply::Presence(present),
         Answer::PresenceStats { clients, users } => Reply::PresenceStats { clients, users },
         Answer::Attributes(attributes) => Reply::Attributes(attributes),
-        // Only the router asks for them.
-        Answer::Subscriptions(_) => Reply::Failed(ErrorCode::Internal),
+        Answer::User(UserState::Status(status)) => Reply::Status(status),
+        // Only the router asks for it.
+        Answer::User(_) => Reply::Failed(ErrorCode::Internal),
         Answer::Failed(code) => Reply::Failed(code),
     }
 }

@@ -178,7 +178,8 @@ impl Rules {
         let mut namespace = self.channels.of(channel)?.clone();
         if self.channels.dev {
             namespace.allow_subscribe = true;
-            namespace.allow_publish = true;
+            // A status is what the owner sees.
+            namespace.allow_publish = channel.status_user().is_none();
             namespace.allow_presence = true;
             namespace.allow_history = true;
         }

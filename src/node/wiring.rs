@@ -17,12 +17,13 @@ use super::sockets::{Mesh, Sockets};
 use super::{Node, clock, fatal, turn_up};
 use crate::api::{Api, ApiMetrics, router};
 use crate::config::{self, Config};
-use crate::delivery::core::Core;
+use crate::delivery::core::{Core, Settings};
 use crate::delivery::event::{CoreStatus, Event, Outlook, ShardId};
 use crate::delivery::mailbox::{CoreSender, ShardSender};
 use crate::engine::{Engine, LinkNews, Progress};
 use crate::gateway::{self, Gateway, GatewayConfig, Limits, Origins, Threads, Times};
 use crate::membership::{self, Lookout, Membership, MembershipConfig, Snapshot};
+use crate::ownership::attendance::Sessions;
 use crate::ownership::placement::Placement;
 use crate::ownership::serving::{Degraded, Serving, ServingGate};
 use crate::ownership::view::{Member, View};
@@ -68,7 +69,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
     let (peers, membership) = mesh.unzip();
 
     let engine = Engine {
-        core: Core::new(id.incarnation, config.slots, config.copies, rand::random()),
+        core: Core::new(id.incarnation, settings(&config), rand::random()),
         mailbox,
         peers: peers.clone(),
         peer_events: peer_events_in,
@@ -258,6 +259,18 @@ fn credentials(config: &Config) -> anyhow::Result<Credentials> {
             .transpose()?,
         operator,
     })
+}
+
+fn settings(config: &Config) -> Settings {
+    let sessions = Sessions {
+        offline_after_ms: millis(config.session.offline_after),
+        ttl_ms: millis(config.session.ttl),
+    };
+    Settings { slots: config.slots, copies: config.copies, sessions }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn gateway_config(config: &Config, id: &NodeId) -> GatewayConfig {

@@ -197,6 +197,11 @@ impl Audience {
         self.channels.values().flat_map(|audience| audience.gateways.iter().copied())
     }
 
+    /// The channels that anybody wants.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.keys()
+    }
+
     /// The channels that a gateway wants.
     pub fn channels_of(&self, gateway: Incarnation) -> impl Iterator<Item = &Channel> {
         let wanted = self.channels.iter().filter(move |(_, a)| a.gateways.contains(&gateway));

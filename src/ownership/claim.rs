@@ -401,6 +401,7 @@ impl Ownership {
         if audience != Audience::default() {
             self.audiences.insert(slot, audience);
         }
+        self.attend_all(slot, now);
     }
 
     /// What a gateway has delivered was committed.
@@ -438,6 +439,7 @@ impl Ownership {
         for channel in channels {
             adopt(audience, gateway, channel);
         }
+        self.attend_all(slot, now);
     }
 
     /// Appends anew what found no place on its channel's line.

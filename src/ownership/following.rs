@@ -70,6 +70,10 @@ impl Ownership {
         let pending = VecDeque::new;
         let new = || Following { epoch, from, index: from, committed: 0, pending: pending() };
         let following = self.following.entry(slot).or_insert_with(new);
+        if following.epoch == epoch && from < following.from {
+            // From before the owner began anew with this node: it only ever moves on.
+            return;
+        }
         if (following.epoch, following.from) != (epoch, from) {
             *following = new();
         }

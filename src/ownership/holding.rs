@@ -8,7 +8,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::stream::{Entry, Merged, Stream};
-use super::user::Record;
+use super::user::{News, Record};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{Message, OperationId, Publication};
@@ -434,9 +434,9 @@ impl Holding {
         record.apply(stamped, ttl_ms, now);
     }
 
-    /// Notes that a change is committed. True if that changes the subscriptions that are shown.
-    pub fn commit_user(&mut self, user: &Channel, stamped: &Stamped) -> bool {
-        self.users.get_mut(user).is_some_and(|record| record.commit(stamped))
+    /// Notes that a change is committed, and tells what is shown otherwise since.
+    pub fn commit_user(&mut self, user: &Channel, stamped: &Stamped) -> News {
+        self.users.get_mut(user).map_or(News::None, |record| record.commit(stamped))
     }
 
     /// What isn't known to be committed of the records.

@@ -2,6 +2,7 @@
 //! clock, entropy or tasks: `(event, now)` in, actions out.
 #![deny(clippy::disallowed_methods)]
 
+pub mod attendance;
 pub mod audience;
 pub mod claim;
 mod following;

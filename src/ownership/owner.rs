@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::attendance::{Attendance, Sessions};
 use super::audience::{self, Audience};
 use super::claim::Claim;
 use super::following::{Following, Owed, Wanted};
@@ -69,6 +70,8 @@ pub struct Ownership {
     pub(super) wanted: BTreeMap<Slot, Wanted>,
     pub(super) owed: Owed,
     pub(super) leases: Leases,
+    pub(super) sessions: Sessions,
+    pub(super) attendance: Attendance,
     pub(super) departed: BTreeMap<Incarnation, Millis>,
     pub(super) world: World,
     pub(super) random: StdRng,
@@ -126,7 +129,7 @@ pub(super) enum Gate {
 impl Ownership {
     /// The ownership of a node that has just started. `copies` is the configured number, 1 to 5;
     /// `seed` is the source of its jitter.
-    pub fn new(me: Incarnation, slots: u16, copies: u8, seed: u64) -> Self {
+    pub fn new(me: Incarnation, slots: u16, copies: u8, sessions: Sessions, seed: u64) -> Self {
         Self {
             me,
             copies: copies.max(1),
@@ -150,6 +153,8 @@ impl Ownership {
             wanted: BTreeMap::new(),
             owed: Owed::default(),
             leases: Leases::default(),
+            sessions,
+            attendance: Attendance::default(),
             departed: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
@@ -170,7 +175,7 @@ impl Ownership {
         let gone = self.world.live.iter().filter(|node| !world.lives(**node));
         for node in gone.copied().collect::<Vec<_>>() {
             self.departed.insert(node, now);
-            self.forget_gateway(node, out);
+            self.forget_gateway(node, now, out);
         }
         let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);
         let came: Vec<Incarnation> = came.copied().collect();
@@ -213,6 +218,7 @@ impl Ownership {
         self.announce_strays(now, out);
         self.show_strays(now, out);
         self.expire_some(now);
+        self.check_attendance(now);
         self.sweep_audiences(now, out);
     }
 
@@ -371,6 +377,7 @@ impl Ownership {
                 self.end_lease(slot);
                 self.wanted.remove(&slot);
                 self.audiences.remove(&slot);
+                self.attendance.forget(slot);
                 self.look_for_claims(now);
                 match was {
                     Role::Owner { won, .. } if now.since(won) < 10_000 => self.back_off(slot, now),
@@ -459,18 +466,22 @@ impl Ownership {
             gateways.filter(|g| !self.world.lives(*g) && *g != self.me).collect();
         // Who isn't seen may be new: only the second time in a row it counts as dead.
         for gateway in self.unseen.intersection(&unseen).copied().collect::<Vec<_>>() {
-            self.forget_gateway(gateway, out);
+            self.forget_gateway(gateway, now, out);
         }
         self.unseen = unseen;
     }
 
-    fn forget_gateway(&mut self, gateway: Incarnation, out: &mut Out) {
+    fn forget_gateway(&mut self, gateway: Incarnation, now: Millis, out: &mut Out) {
+        let followed = self.inboxes_of(gateway, None);
         let mut left = Vec::new();
         for (slot, audience) in &mut self.audiences {
             left.extend(audience.forget(gateway).into_iter().map(|change| (*slot, change)));
         }
         for (slot, change) in left {
             self.announce(slot, change, false, out);
+        }
+        for (slot, user) in followed {
+            self.attend(slot, &user, now);
         }
     }
 
@@ -481,6 +492,7 @@ impl Ownership {
         let (world, copies) = (&self.world, usize::from(self.copies));
         let mut next = Slot(0);
         let (mut empty, mut idle, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owned = Vec::new();
         let holdings = self.holdings.range_mut(self.expire_from..);
         for (seen, (slot, holding)) in holdings.enumerate() {
             if seen == EXPIRED_PER_TICK {
@@ -502,6 +514,7 @@ impl Ownership {
                 (false, Some(kept)) if *kept == holding.digest() => holding.forget_stale_users(now),
                 _ => {}
             }
+            owned.extend(matches!(role, Role::Owner { .. }).then_some(*slot));
             if !kept {
                 let users = holding.idle_users(now).into_iter();
                 tombstones.extend(users.map(|(user, upto)| (*slot, user, upto)));
@@ -522,6 +535,10 @@ impl Ownership {
         }
         for (slot, user, upto) in tombstones {
             self.forget_user(slot, user, upto, now);
+        }
+        for slot in owned {
+            self.attend_all(slot, now);
+            self.end_sessions(slot, now);
         }
         for slot in empty.into_iter().filter(|slot| !self.table.owns(*slot)) {
             self.holdings.remove(&slot);

@@ -7,7 +7,8 @@ use super::out::Out;
 use super::owner::{Gate, Ownership};
 use super::stream::{CATCH_UP_LEN_MAX, READ_LEN_MAX, Resume};
 use super::table::Role;
-use super::user::{subscriptions_digest, with_subscriptions};
+use super::user::{user_digest, with_users};
+use super::users::user_state;
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
@@ -54,7 +55,7 @@ impl Ownership {
                 (*slot, Epoch::NONE)
             }
             PeerFrame::Interest { interest, .. } => (interest.slot, Epoch::NONE),
-            PeerFrame::Digest { slots } => return self.compare_interest(from, slots, out),
+            PeerFrame::Digest { slots } => return self.compare_interest(from, slots, now, out),
             _ => return,
         };
         let waits = matches!(self.gate(slot, epoch, now), Gate::Serve)
@@ -112,6 +113,7 @@ impl Ownership {
                 if let Some(change) = left {
                     self.announce(slot, change, false, out);
                 }
+                self.attend(slot, &channel, now);
             }
             PeerFrame::Interest { interest, span } => {
                 self.replace_interest(from, interest, &span, now, out);
@@ -311,11 +313,8 @@ impl Ownership {
                     users: users.len() as u64,
                 })
             }
-            Query::Subscriptions => Answered::Now(match self.user(slot, channel, now) {
-                Ok(record) => {
-                    let channels = record.map(|record| record.subscriptions());
-                    Answer::Subscriptions(channels.unwrap_or_default())
-                }
+            Query::User => Answered::Now(match self.user_state(slot, channel, now) {
+                Ok(user) => Answer::User(user),
                 Err(code) => Answer::Failed(code),
             }),
             Query::Attributes(key) => Answered::Now(match self.user(slot, channel, now) {
@@ -335,7 +334,7 @@ impl Ownership {
         let subscribed = matches!(answer, Answer::Subscribed { .. });
         out.send(from, Lane::Data, PeerFrame::Answer { number, answer });
         if subscribed {
-            self.admit(from, slot, channel, options, shown, out);
+            self.admit(from, slot, (channel, options), shown, now, out);
         }
     }
 
@@ -343,15 +342,16 @@ impl Ownership {
         &mut self,
         gateway: Incarnation,
         slot: Slot,
-        channel: &Channel,
-        options: ChannelOptions,
+        (channel, options): (&Channel, ChannelOptions),
         info: Option<ClientInfo>,
+        now: Millis,
         out: &mut Out,
     ) {
         let audience = self.audiences.entry(slot).or_default();
         if let Some(change) = audience.subscribe(gateway, channel, options.join_leave, info) {
             self.announce(slot, change, true, out);
         }
+        self.attend(slot, channel, now);
     }
 
     fn subscribe(
@@ -362,16 +362,16 @@ impl Ownership {
         (recover, most): (Recover, usize),
         now: Millis,
     ) -> Answered {
-        let record = self.holdings.get(&slot).and_then(|holding| holding.user(channel));
-        let subscriptions = record.map(|record| record.subscriptions()).unwrap_or_default();
-        if !options.is_stream() {
+        let user = match self.user_state(slot, channel, now) {
+            // An inbox is there all the same; its gateway hears of the rest by comparing.
+            Err(code) if channel.inbox_user().is_none() => {
+                return Answered::Now(Answer::Failed(code));
+            }
+            user => user.unwrap_or_default(),
+        };
+        if !options.is_stream() || channel.status_user().is_some() {
             let (position, recovered, publications) = (None, false, vec![]);
-            return Answered::Now(Answer::Subscribed {
-                position,
-                recovered,
-                publications,
-                subscriptions,
-            });
+            return Answered::Now(Answer::Subscribed { position, recovered, publications, user });
         }
         let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let resume = match recover {
@@ -396,7 +396,7 @@ impl Ownership {
             position: Some(position),
             recovered,
             publications,
-            subscriptions,
+            user,
         })
     }
 
@@ -468,7 +468,13 @@ impl Ownership {
         matches!(self.table.role(slot), Role::Owner { incomplete_until, .. } if now < incomplete_until)
     }
 
-    fn compare_interest(&self, from: Incarnation, slots: &[(Slot, u64)], out: &mut Out) {
+    fn compare_interest(
+        &self,
+        from: Incarnation,
+        slots: &[(Slot, u64)],
+        now: Millis,
+        out: &mut Out,
+    ) {
         let owned = slots.iter().filter(|(slot, _)| self.table.owns(*slot));
         let answers: Vec<(Slot, bool, u64)> = owned
             .map(|(slot, digest)| {
@@ -482,10 +488,10 @@ impl Ownership {
                     Some((channel, stream.committed()))
                 });
                 let users = wanted().filter_map(|channel| {
-                    let record = holding?.user(channel)?;
-                    Some((channel, subscriptions_digest(&record.subscriptions())))
+                    let state = user_state(holding?, channel, now)?;
+                    Some((channel, user_digest(&state)))
                 });
-                (*slot, ours == *digest, with_subscriptions(tops_digest(tops), users))
+                (*slot, ours == *digest, with_users(tops_digest(tops), users))
             })
             .collect();
         if !answers.is_empty() {
@@ -504,7 +510,12 @@ impl Ownership {
         let SlotInterest { slot, channels } = interest;
         let positions: Vec<ChannelInterest> =
             channels.iter().map(|c| ChannelInterest { present: vec![], ..c.clone() }).collect();
+        let mut followed = self.inboxes_of(from, Some(slot));
         let (came, left) = self.audiences.entry(slot).or_default().replace(from, channels, span);
+        followed.extend(self.inboxes_of(from, Some(slot)));
+        for (slot, user) in followed {
+            self.attend(slot, &user, now);
+        }
         for change in left {
             self.announce(slot, change, false, out);
         }

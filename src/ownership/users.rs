@@ -1,16 +1,17 @@
 //! What an owner does for users: changes of their records, reads of them, and the end of what was
-//! deleted.
+//! deleted. Who is connected: `attendance`.
+use super::holding::Holding;
 use super::log::{Log, Place};
 use super::out::Out;
 use super::owner::Ownership;
-use super::user::{Record, SESSION_TTL_MS};
+use super::user::{News, Record, SESSION_TTL_MS};
 use crate::protocol::channel::Channel;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::Slot;
 use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Change, Lane, Outcome, PeerFrame};
 use crate::protocol::time::Millis;
-use crate::protocol::user::{Stamp, Stamped, UserChange};
+use crate::protocol::user::{Stamp, Stamped, Status, UserChange, UserState};
 
 impl Ownership {
     /// Changes a record once, for an operation that may be `known` to have been applied before;
@@ -32,18 +33,43 @@ impl Ownership {
         if let Some(code) = refused.or(full) {
             return Some(Outcome::Failed(code));
         }
-        let Some((epoch, index)) = self.table.next_index(slot) else {
+        if !self.log_new(slot, Some(id), (user, ttl_ms), change, now) {
             return Some(Outcome::NotOwner(None));
-        };
-        let stamped = Stamped { stamp: Stamp { epoch, index }, change };
-        let ttl_ms = ttl_ms.max(SESSION_TTL_MS);
-        let holding = self.holdings.entry(slot).or_default();
-        holding.change_user(&user, ttl_ms, Some(id), stamped.clone(), now);
-        let place = Some(Place::User(user.clone(), stamped.clone()));
-        let change = Change::User { user, ttl_ms, operation: Some(id), stamped };
-        self.log_change(slot, index, change, place, now);
+        }
         self.wait_for_last(slot, id);
         None
+    }
+
+    /// Changes a record on the owner's own account. False if that can't be done now.
+    pub(super) fn log_user_change(
+        &mut self,
+        slot: Slot,
+        user: &Channel,
+        change: UserChange,
+        now: Millis,
+    ) -> bool {
+        let may = self.takes_changes(slot) && self.world.required > 0;
+        may && self.log_new(slot, None, (user.clone(), 0), change, now)
+    }
+
+    /// Logs a change under a stamp of its own. False if the slot isn't owned.
+    fn log_new(
+        &mut self,
+        slot: Slot,
+        operation: Option<OperationId>,
+        (user, ttl_ms): (Channel, u64),
+        change: UserChange,
+        now: Millis,
+    ) -> bool {
+        let Some((epoch, index)) = self.table.next_index(slot) else { return false };
+        let stamped = Stamped { stamp: Stamp { epoch, index }, change };
+        let ttl_ms = ttl_ms.max(SESSION_TTL_MS).max(self.sessions.ttl_ms);
+        let holding = self.holdings.entry(slot).or_default();
+        holding.change_user(&user, ttl_ms, operation, stamped.clone(), now);
+        let place = Some(Place::User(user.clone(), stamped.clone()));
+        let change = Change::User { user, ttl_ms, operation, stamped };
+        self.log_change(slot, index, change, place, now);
+        true
     }
 
     /// What is said of an operation that was applied before. A record keeps no operations, so that
@@ -109,7 +135,7 @@ impl Ownership {
         true
     }
 
-    /// A change is committed: gateways with connections of the user ask what holds now.
+    /// A change is committed: gateways that follow what it is about ask what holds now.
     pub(super) fn show_user(
         &mut self,
         slot: Slot,
@@ -118,9 +144,31 @@ impl Ownership {
         out: &mut Out,
     ) {
         let holding = self.holdings.get_mut(&slot);
-        if holding.is_some_and(|holding| holding.commit_user(&user, stamped)) {
-            let gateways = self.gateways(slot, &user);
-            out.send_all(&gateways, Lane::Data, PeerFrame::UserChanged { slot, channel: user });
+        let channel = match holding.map(|holding| holding.commit_user(&user, stamped)) {
+            None | Some(News::None) => return,
+            Some(News::Subscriptions) => user,
+            Some(News::Status) => user.status_of_inbox(),
+        };
+        let gateways = self.gateways(slot, &channel);
+        out.send_all(&gateways, Lane::Data, PeerFrame::UserChanged { slot, channel });
+    }
+
+    /// What subscribers of a user's channel are told of the user. `Err`: somebody may have a record
+    /// that isn't known here.
+    pub(super) fn user_state(
+        &self,
+        slot: Slot,
+        channel: &Channel,
+        now: Millis,
+    ) -> Result<UserState, ErrorCode> {
+        let holding = self.holdings.get(&slot);
+        match holding.and_then(|holding| user_state(holding, channel, now)) {
+            Some(state) => Ok(state),
+            None if channel.user().is_some() && self.incomplete(slot, now) => {
+                Err(ErrorCode::Internal)
+            }
+            None if channel.status_user().is_some() => Ok(UserState::Status(Status::Unknown)),
+            None => Ok(UserState::None),
         }
     }
 
@@ -155,4 +203,13 @@ impl Ownership {
         holding.forget_user(&user, upto);
         self.log_change(slot, index, Change::ForgetUser { user, upto }, None, now);
     }
+}
+
+/// What subscribers of a user's channel are told of the user, if there is a record.
+pub(super) fn user_state(holding: &Holding, channel: &Channel, now: Millis) -> Option<UserState> {
+    if channel.status_user().is_some() {
+        let record = holding.user(&channel.inbox_of_status())?;
+        return Some(UserState::Status(record.status(now)));
+    }
+    holding.user(channel).map(|record| UserState::Subscriptions(record.subscriptions()))
 }

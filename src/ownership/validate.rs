@@ -7,7 +7,7 @@ use crate::protocol::ids::{Epoch, Position, Slot};
 use crate::protocol::peer::{
     Body, Change, EntryCopy, Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy,
 };
-use crate::protocol::user::{Stamp, Stamped, UserChange};
+use crate::protocol::user::{Field, Stamp, Stamped, UserChange};
 
 /// Terms, offsets and indices stay below this, so that adding to them never overflows.
 const COUNT_MAX: u64 = u64::MAX / 4;
@@ -54,6 +54,8 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
             place(*slot, channel)?;
             if let Body::User(change) = body {
                 of_user(channel, change)?;
+                // Owners see for themselves who is connected.
+                ensure(change.field() != Field::Status, Invalid::User)?;
             }
             ensure(*lowest <= *number && *number < COUNT_MAX, Invalid::Count)?;
             ensure(known(*epoch), Invalid::Count)?;
@@ -173,6 +175,11 @@ fn of_user(user: &Channel, change: &UserChange) -> Result<(), Invalid> {
 fn stamped(user: &Channel, stamped: &Stamped) -> Result<(), Invalid> {
     let Stamp { epoch, index } = stamped.stamp;
     ensure(known(epoch) && index < COUNT_MAX, Invalid::Count)?;
+    let ago_ms = match stamped.change {
+        UserChange::Offline { ago_ms } => ago_ms,
+        _ => 0,
+    };
+    ensure(ago_ms <= TTL_MS_MAX, Invalid::Count)?;
     of_user(user, &stamped.change)
 }
 

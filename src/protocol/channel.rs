@@ -21,8 +21,8 @@ pub enum ChannelError {
     TooLong(usize),
 }
 
-/// A channel's name: `name`, `namespace:name`, `name#user1,user2` (user-limited) or `#user` (that
-/// user's inbox).
+/// A channel's name: `name`, `namespace:name`, `name#user1,user2` (user-limited), `#user` (that
+/// user's inbox) or `@user` (whether that user is connected).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Channel(Arc<str>);
@@ -52,8 +52,31 @@ impl Channel {
         self.0.strip_prefix('#').filter(|user| !user.is_empty() && !user.contains(','))
     }
 
+    /// The user whose status this channel tells, if it is such a channel: `@user`.
+    pub fn status_user(&self) -> Option<&str> {
+        self.0.strip_prefix('@').filter(|user| !user.is_empty() && !user.contains(','))
+    }
+
+    /// The user whose inbox or status this channel is.
+    pub fn user(&self) -> Option<&str> {
+        self.inbox_user().or(self.status_user())
+    }
+
+    /// Of an inbox, the channel of its user's status.
+    pub fn status_of_inbox(&self) -> Self {
+        Self(format!("@{}", self.inbox_user().unwrap_or_default()).into())
+    }
+
+    /// Of a status channel, its user's inbox.
+    pub fn inbox_of_status(&self) -> Self {
+        Self(format!("#{}", self.status_user().unwrap_or_default()).into())
+    }
+
     /// Whether `user` may know this channel by its name: true unless the name limits its users.
     pub fn admits(&self, user: &str) -> bool {
+        if self.status_user().is_some() {
+            return true;
+        }
         match self.0.split_once('#') {
             Some((_, users)) => !user.is_empty() && users.split(',').any(|u| u == user),
             None => true,
@@ -62,13 +85,16 @@ impl Channel {
 
     /// The namespace in front of the first `:`, if any.
     pub fn namespace(&self) -> Option<&str> {
+        if self.status_user().is_some() {
+            return None;
+        }
         let plain = self.0.split_once('#').map_or(&*self.0, |(plain, _)| plain);
         plain.split_once(':').map(|(namespace, _)| namespace)
     }
 
-    /// What the ring hashes: the user id of an inbox, else the name.
+    /// What the ring hashes: the user id of an inbox or a status channel, else the name.
     pub fn key(&self) -> &str {
-        self.inbox_user().unwrap_or(&self.0)
+        self.user().unwrap_or(&self.0)
     }
 
     /// The slot in a cluster of `slots` slots.
@@ -133,6 +159,17 @@ mod tests {
         assert_eq!(inbox.key(), "alice");
         assert_eq!(inbox.inbox_user(), Some("alice"));
         assert!(inbox.admits("alice") && !inbox.admits("bob") && !inbox.admits(""));
+    }
+
+    #[test]
+    fn a_status_lies_in_the_slot_of_its_user_and_is_for_others() {
+        let status = Channel::parse("@team:alice#1").expect("a short name");
+        assert_eq!((status.status_user(), status.namespace()), (Some("team:alice#1"), None));
+        let inbox = Channel::inbox("team:alice#1").expect("a short name");
+        assert_eq!((status.inbox_of_status(), inbox.status_of_inbox()), (inbox, status.clone()));
+        assert_eq!(status.key(), "team:alice#1");
+        assert!(status.admits("bob"));
+        assert_eq!(Channel::parse("@a,b").expect("a short name").status_user(), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::channel::{Channel, ChannelOptions};
 use super::codes::ErrorCode;
 use super::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
 use super::message::{ClientInfo, History, Message, OperationId, Publication, Recover};
-use super::user::{Stamp, Stamped, UserChange};
+use super::user::{Stamp, Stamped, UserChange, UserState};
 
 /// Longest frame: an answer with as many publications of the greatest length as one carries.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -152,11 +152,11 @@ pub enum PeerFrame {
         /// Whether it came.
         here: bool,
     },
-    /// The subscriptions of a user have changed: ask for them.
+    /// What subscribers are told of a user has changed: ask for it.
     UserChanged {
         /// The user's slot.
         slot: Slot,
-        /// The user's inbox.
+        /// The user's inbox or status channel.
         channel: Channel,
     },
     /// The stream that the gateway follows can't be continued.
@@ -169,7 +169,7 @@ pub enum PeerFrame {
     /// The answer to a `Digest`, for each slot that the sender owns.
     DigestAnswer {
         /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it and of
-        /// the subscriptions of the users in it.
+        /// what is told of the users in it.
         slots: Vec<(Slot, bool, u64)>,
     },
     /// The sender owns these slots: what waits for them can be sent.
@@ -399,8 +399,8 @@ pub enum Query {
     Presence,
     /// How many are there.
     PresenceStats,
-    /// The channels that the user whose inbox the channel is is subscribed to.
-    Subscriptions,
+    /// What subscribers are told of the user whose inbox or status the channel is.
+    User,
     /// The user's attributes, or the one of a key.
     Attributes(Option<Arc<str>>),
 }
@@ -416,8 +416,8 @@ pub enum Answer {
         recovered: bool,
         /// What was missed.
         publications: Vec<Publication>,
-        /// If the channel is an inbox, the channels that its user is subscribed to.
-        subscriptions: Vec<Channel>,
+        /// What subscribers are told of the user, if it is an inbox or a status channel.
+        user: UserState,
     },
     /// To `History`.
     History {
@@ -435,8 +435,8 @@ pub enum Answer {
         /// Different users.
         users: u64,
     },
-    /// To `Subscriptions`.
-    Subscriptions(Vec<Channel>),
+    /// To `User`.
+    User(UserState),
     /// To `Attributes`: keys and JSON.
     Attributes(Vec<(Arc<str>, Bytes)>),
     /// Not done.

@@ -49,6 +49,55 @@ pub enum UserChange {
         /// Its key.
         key: Arc<str>,
     },
+    /// The user has a connection. Made by the owner, as is the next.
+    Online,
+    /// The user has none any more.
+    Offline {
+        /// For how long already when the change was made, in milliseconds.
+        ago_ms: u64,
+    },
+}
+
+/// Whether a user is connected anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Status {
+    /// Somewhere.
+    Online,
+    /// Nowhere for so many milliseconds.
+    Offline(u64),
+    /// Nothing is known: never connected, or long ago.
+    Unknown,
+}
+
+impl Status {
+    /// Whether the user is connected.
+    pub fn is_online(self) -> bool {
+        self == Self::Online
+    }
+
+    /// As clients and callers of the API are told: `online`, and `last_seen_ms_ago` if it is known
+    /// since when the user isn't.
+    pub fn to_json(self) -> String {
+        match self {
+            Self::Online => r#"{"online":true}"#.to_owned(),
+            Self::Offline(ago_ms) => {
+                format!(r#"{{"online":false,"last_seen_ms_ago":{ago_ms}}}"#)
+            }
+            Self::Unknown => r#"{"online":false}"#.to_owned(),
+        }
+    }
+}
+
+/// What the subscribers of a user's channel are told of the user beside what is published there.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum UserState {
+    /// Nothing: it is another channel.
+    #[default]
+    None,
+    /// Of an inbox: the channels that its user is subscribed to.
+    Subscriptions(Vec<Channel>),
+    /// Of a status channel.
+    Status(Status),
 }
 
 /// What a change is about: of two changes of one field the later counts.
@@ -58,6 +107,8 @@ pub enum Field {
     Subscription(Channel),
     /// The attribute of a key.
     Attribute(Arc<str>),
+    /// Whether the user is connected.
+    Status,
 }
 
 /// A change with its stamp.
@@ -88,12 +139,13 @@ impl UserChange {
                 Field::Subscription(channel.clone())
             }
             Self::Set { key, .. } | Self::Delete { key } => Field::Attribute(key.clone()),
+            Self::Online | Self::Offline { .. } => Field::Status,
         }
     }
 
     /// Whether it leaves nothing but the knowledge that something is gone.
     pub fn is_tombstone(&self) -> bool {
-        matches!(self, Self::Unsubscribe(_) | Self::Delete { .. })
+        matches!(self, Self::Unsubscribe(_) | Self::Delete { .. } | Self::Offline { .. })
     }
 
     /// About its bytes.
@@ -102,6 +154,7 @@ impl UserChange {
             Self::Subscribe(channel) | Self::Unsubscribe(channel) => channel.as_str().len(),
             Self::Set { key, value } => key.len() + value.len(),
             Self::Delete { key } => key.len(),
+            Self::Online | Self::Offline { .. } => 1,
         }
     }
 

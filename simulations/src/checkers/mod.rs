@@ -1,4 +1,5 @@
 //! One promise a file. Each can fail, which the mutants show.
+pub(crate) mod attendance;
 pub(crate) mod bounds;
 pub(crate) mod converged;
 pub(crate) mod holders;

@@ -43,7 +43,7 @@ impl World {
     pub(super) fn start(&mut self, number: usize, first: bool) -> anyhow::Result<Incarnation> {
         let id = node_id(number, self.random.random());
         let node = id.incarnation;
-        let core = Core::new(node, self.swarm.slots, self.swarm.copies, self.random.random());
+        let core = Core::new(node, self.settings(), self.random.random());
         let gate = ServingGate::new(self.swarm.copies, Degraded::Half);
         let state = if first { State::Up } else { State::Joining };
         let heard = self.nodes.values().filter(|n| Some(n.id.incarnation) != self.mute);

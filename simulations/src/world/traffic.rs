@@ -24,7 +24,7 @@ const USERS: u32 = 4;
 const FIELDS: u32 = 3;
 
 impl World {
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         node: Incarnation,
         channel: Channel,
@@ -200,6 +200,19 @@ impl World {
                 Reply::Subscribed { position, recovered, publications, .. },
             ) => self.subscribed(client, position, recovered, &publications)?,
             (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
+            (Some(Asked::Attend { person, client }), reply) => {
+                self.attended(person, client, matches!(reply, Reply::Subscribed { .. }));
+            }
+            (Some(Asked::Watch { person, client }), reply) => {
+                let user = match reply {
+                    Reply::Subscribed { user, .. } => Some(user),
+                    _ => None,
+                };
+                self.watching((person, client), user)?;
+            }
+            (Some(Asked::Status { person }), Reply::Status(status)) => {
+                self.check_status(person, status)?;
+            }
             (Some(Asked::Presence { channel }), Reply::Presence(present)) => {
                 let clients = present.iter().map(|info| info.client).collect();
                 self.clients.present.insert(channel, clients);
@@ -261,6 +274,7 @@ impl World {
         node: Incarnation,
         delivery: &Delivery,
     ) -> anyhow::Result<()> {
+        self.people_told(node, &delivery.channel, &delivery.body)?;
         let here = self.clients.subscribers.iter_mut().filter(|(_, subscriber)| {
             subscriber.node == node
                 && subscriber.channel == delivery.channel

@@ -11,9 +11,11 @@ use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, NodeId};
-use crate::protocol::user::{USER_SUBSCRIPTIONS_MAX, UserChange};
+use crate::protocol::user::{Status, USER_SUBSCRIPTIONS_MAX, UserChange, UserState};
 
 const SLOTS: u16 = 16;
+const SESSIONS: Sessions = Sessions { offline_after_ms: 10_000, ttl_ms: 120_000 };
+const SETTINGS: Settings = Settings { slots: SLOTS, copies: 2, sessions: SESSIONS };
 const OPTIONS: ChannelOptions =
     ChannelOptions { history_size: 10, history_ttl_ms: 60_000, presence: false, join_leave: false };
 
@@ -26,16 +28,18 @@ struct Mesh {
     replies: BTreeMap<u64, Reply>,
     /// What shards were told of users' subscriptions.
     told: Vec<(Incarnation, Vec<Channel>)>,
+    /// What shards were told of users' status, and when.
+    heard: Vec<(u64, Incarnation, String)>,
 }
 
 impl Mesh {
     /// Three nodes that own and follow what is theirs.
     fn new() -> Self {
         let nodes = [1, 2, 3].map(Incarnation);
-        let cores = nodes.map(|node| (node, Core::new(node, SLOTS, 2, node.0 as u64)));
+        let cores = nodes.map(|node| (node, Core::new(node, SETTINGS, node.0 as u64)));
         let lost: fn(&PeerFrame) -> bool = |_| false;
-        let (replies, told) = (BTreeMap::new(), Vec::new());
-        let mut mesh = Self { cores: cores.into(), now: 1, numbers: 0, lost, replies, told };
+        let (replies, told, heard) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut mesh = Self { cores: cores.into(), now: 1, numbers: 0, lost, replies, told, heard };
         mesh.see(&nodes);
         mesh.run(500);
         mesh
@@ -71,11 +75,16 @@ impl Mesh {
                         }));
                     }
                     Action::Reply { to, reply } => drop(self.replies.insert(to.number, reply)),
-                    Action::Deliver { delivery, .. } => {
-                        if let DeliveryBody::Subscriptions(channels) = &delivery.body {
+                    Action::Deliver { delivery, .. } => match &delivery.body {
+                        DeliveryBody::Subscriptions(channels) => {
                             self.told.push((node, channels.clone()));
                         }
-                    }
+                        DeliveryBody::Publication { message, .. } => {
+                            let text = String::from_utf8_lossy(&message.data).into_owned();
+                            self.heard.push((self.now, node, text));
+                        }
+                        _ => {}
+                    },
                     _ => {}
                 }
             }
@@ -91,18 +100,52 @@ impl Mesh {
         }
     }
 
-    /// Asks something of alice's inbox; the number of the request.
-    fn begin(&mut self, node: Incarnation, ask: Ask) -> u64 {
+    /// Asks something of a channel; the number of the request.
+    fn begin(&mut self, node: Incarnation, channel: Channel, ask: Ask) -> u64 {
         self.numbers += 1;
         let id = RequestId { shard: ShardId(0), number: self.numbers };
-        self.tell(node, Event::Request(Request { id, channel: alice(), options: OPTIONS, ask }));
+        self.tell(node, Event::Request(Request { id, channel, options: OPTIONS, ask }));
         self.numbers
     }
 
+    /// Asks something of alice's inbox.
     fn ask(&mut self, node: Incarnation, ask: Ask) -> Reply {
-        let number = self.begin(node, ask);
+        self.ask_of(node, alice(), ask)
+    }
+
+    fn ask_of(&mut self, node: Incarnation, channel: Channel, ask: Ask) -> Reply {
+        let number = self.begin(node, channel, ask);
         self.run(100);
         self.replies.remove(&number).expect("an answer within 100 ms")
+    }
+
+    /// Subscribes to alice's status, and gives back what it is.
+    fn watch(&mut self, node: Incarnation, client: u128) -> Status {
+        let subscribe =
+            Ask::Subscribe { client: ClientId(client), info: None, recover: Recover::No };
+        match self.ask_of(node, alice().status_of_inbox(), subscribe) {
+            Reply::Subscribed { user: UserState::Status(status), .. } => status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    fn detach(&mut self, node: Incarnation, client: u128) {
+        let client = ClientId(client);
+        self.begin(node, alice(), Ask::Unsubscribe { client });
+        self.run(20);
+    }
+
+    fn status(&mut self, node: Incarnation) -> Status {
+        match self.ask_of(node, alice().status_of_inbox(), Ask::Status) {
+            Reply::Status(status) => status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// What was heard of alice's status since, without when she was last seen.
+    fn changes(&mut self) -> Vec<(Incarnation, bool)> {
+        let heard = std::mem::take(&mut self.heard).into_iter();
+        heard.map(|(_, node, text)| (node, text.contains("true"))).collect()
     }
 
     fn set(&mut self, node: Incarnation, key: &str, value: &'static str) -> Reply {
@@ -121,7 +164,8 @@ impl Mesh {
     fn attach(&mut self, node: Incarnation, client: u128) -> Vec<Channel> {
         let client = ClientId(client);
         match self.ask(node, Ask::Subscribe { client, info: None, recover: Recover::No }) {
-            Reply::Subscribed { subscriptions, .. } => subscriptions,
+            Reply::Subscribed { user: UserState::Subscriptions(channels), .. } => channels,
+            Reply::Subscribed { .. } => vec![],
             other => panic!("not subscribed: {other:?}"),
         }
     }
@@ -171,7 +215,7 @@ fn a_change_is_answered_and_shown_only_when_two_hold_it() {
     let [owner, _, gateway] = mesh.roles();
     mesh.lost = |frame| matches!(frame, PeerFrame::Replicate { .. });
     let (key, value) = ("k".into(), Bytes::from_static(b"1"));
-    let number = mesh.begin(gateway, Ask::Change(UserChange::Set { key, value }));
+    let number = mesh.begin(gateway, alice(), Ask::Change(UserChange::Set { key, value }));
     mesh.run(1_000);
     assert_eq!(mesh.replies.get(&number), None);
     assert_eq!(mesh.get(owner), []);
@@ -187,7 +231,7 @@ fn a_change_whose_answer_is_lost_is_made_once() {
     let [owner, _, gateway] = mesh.roles();
     mesh.lost = |frame| matches!(frame, PeerFrame::Result { .. });
     let (key, value) = ("k".into(), Bytes::from_static(b"1"));
-    let number = mesh.begin(gateway, Ask::Change(UserChange::Set { key, value }));
+    let number = mesh.begin(gateway, alice(), Ask::Change(UserChange::Set { key, value }));
     mesh.run(100);
     // Another undoes it, so making it again would show.
     mesh.set(owner, "k", "2");
@@ -203,7 +247,7 @@ fn a_change_outlives_the_owner_that_did_not_answer_for_it() {
     let [owner, successor, gateway] = mesh.roles();
     mesh.lost = |frame| matches!(frame, PeerFrame::Result { .. });
     let (key, value) = ("k".into(), Bytes::from_static(b"1"));
-    let number = mesh.begin(gateway, Ask::Change(UserChange::Set { key, value }));
+    let number = mesh.begin(gateway, alice(), Ask::Change(UserChange::Set { key, value }));
     mesh.run(100);
     mesh.kill(owner);
     assert_eq!(mesh.replies.get(&number), None);
@@ -330,3 +374,5 @@ fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
     let left = [owner, successor, third].map(|node| holds(&mesh, node));
     assert_eq!(left, [true, true, false]);
 }
+
+mod status;

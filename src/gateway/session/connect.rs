@@ -10,8 +10,9 @@ use crate::protocol::client::{ConnectResult, PublicationFields, Push, Reply, Sub
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::ids::{ClientId, Position};
 use crate::protocol::message::Publication;
+use crate::protocol::user::UserState;
 
-use super::subscribe::{place_before, recover};
+use super::subscribe::{place_before, recover, status_json};
 use super::{Effects, Expects, Kind, Phase, Refusal, Scene, Session, State, Subscription};
 use crate::gateway::rules::CHANNELS_MAX;
 use crate::gateway::token::{Claims, TokenError, USER_BYTES_MAX};
@@ -40,6 +41,7 @@ struct ServerSide {
     was_recovering: bool,
     recovered: bool,
     publications: Vec<Publication>,
+    data: String,
 }
 
 #[derive(Deserialize)]
@@ -145,8 +147,7 @@ impl Session {
         if current != attempt {
             return;
         }
-        let CoreReply::Subscribed { position, recovered, publications, subscriptions } = reply
-        else {
+        let CoreReply::Subscribed { position, recovered, publications, user } = reply else {
             // Not ready, or not known to be: the client keeps its position meanwhile.
             subscription.state = State::Unready { from };
             self.settle(None, scene, effects);
@@ -155,13 +156,18 @@ impl Session {
         subscription.state = State::Active;
         effects.joined.push((channel.clone(), Kind::ServerSide));
         if channel.inbox_user() == Some(&self.user) {
-            self.follow_record(&subscriptions, scene, effects);
+            let channels = match &user {
+                UserState::Subscriptions(channels) => channels.as_slice(),
+                _ => &[],
+            };
+            self.follow_record(channels, scene, effects);
         }
+        let data = status_json(&user);
         let recoverable = scene.rules.of(&channel).is_some_and(|n| n.recovery);
         let position = position.filter(|_| recoverable);
         let was_recovering = from != Recover::No;
         let subscribed =
-            ServerSide { channel, from, position, was_recovering, recovered, publications };
+            ServerSide { channel, from, position, was_recovering, recovered, publications, data };
         self.settle(Some(subscribed), scene, effects);
     }
 
@@ -189,7 +195,8 @@ impl Session {
         };
         if !told {
             let position = place_before(late.position, &late.publications);
-            let result = SubscribeResult { position, ..SubscribeResult::default() };
+            let data = late.data.as_bytes();
+            let result = SubscribeResult { position, data, ..SubscribeResult::default() };
             self.push(effects, &Push::Subscribe { channel, result });
         }
         for publication in &late.publications {
@@ -220,6 +227,7 @@ impl Session {
                 was_recovering: ready.was_recovering,
                 recovered: ready.recovered,
                 publications: &ready.publications,
+                data: ready.data.as_bytes(),
             };
             subs.push((ready.channel.as_str(), result));
         }
@@ -306,7 +314,7 @@ fn kept(channel: &Channel, from: Recover) -> Option<(&str, SubscribeResult<'stat
         position: Some(position),
         was_recovering: true,
         recovered: true,
-        publications: &[],
+        ..SubscribeResult::default()
     };
     Some((channel.as_str(), result))
 }

@@ -8,6 +8,7 @@ use crate::protocol::client::{Push, Reply, SubscribeResult};
 use crate::protocol::codes::{Disconnect, ErrorCode, Unsubscribe};
 use crate::protocol::ids::Position;
 use crate::protocol::message::Publication;
+use crate::protocol::user::UserState;
 
 use super::{Asked, Effects, Expects, Kind, Refusal, Scene, Session, State, Subscription, channel};
 use crate::config::channels::Namespace;
@@ -104,9 +105,9 @@ impl Session {
             self.reply(effects, id, &Reply::Error(ErrorCode::Internal));
             return;
         };
-        let (position, recovered, publications) = match reply {
-            CoreReply::Subscribed { position, recovered, publications, .. } => {
-                (position, recovered, publications)
+        let (position, recovered, publications, user) = match reply {
+            CoreReply::Subscribed { position, recovered, publications, user } => {
+                (position, recovered, publications, user)
             }
             refused => {
                 let code = refusal(&refused);
@@ -120,11 +121,13 @@ impl Session {
         let kind = subscription.kind;
         effects.joined.push((channel.clone(), kind));
         let position = position.filter(|_| kind != Kind::Plain);
+        let data = status_json(&user);
         let result = SubscribeResult {
             position: place_before(position, &publications),
             was_recovering: asked.was_recovering,
             recovered: asked.was_recovering && recovered,
             publications: &publications,
+            data: data.as_bytes(),
         };
         self.reply(effects, id, &Reply::Subscribe(result));
     }
@@ -214,6 +217,15 @@ pub(super) fn refusal(reply: &CoreReply) -> ErrorCode {
     match reply {
         CoreReply::Failed(code) => *code,
         _ => ErrorCode::Internal,
+    }
+}
+
+/// The status of a user, as clients are told it in the answer to a subscription; empty if the channel
+/// isn't a status channel.
+pub(super) fn status_json(user: &UserState) -> String {
+    match user {
+        UserState::Status(status) => status.to_json(),
+        UserState::Subscriptions(_) | UserState::None => String::new(),
     }
 }
 

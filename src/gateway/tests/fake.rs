@@ -13,7 +13,7 @@ use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, StreamEpoch};
 use crate::protocol::message::{ClientInfo, Message, Publication};
-use crate::protocol::user::UserChange;
+use crate::protocol::user::{Status, UserChange, UserState};
 
 /// A handle to the cores.
 #[derive(Clone)]
@@ -170,7 +170,11 @@ impl State {
             Ask::Subscribe { client, info, recover } => {
                 kept.subscribers.insert(*client, (id.shard, info.clone()));
                 let recorded = self.recorded.get(channel).cloned().unwrap_or_default();
-                Some(subscribed(kept, *recover, stream, recorded))
+                let user = match channel.status_user() {
+                    Some(_) => UserState::Status(Status::Offline(5_000)),
+                    None => UserState::Subscriptions(recorded),
+                };
+                Some(subscribed(kept, *recover, stream, user))
             }
             Ask::Unsubscribe { client } => {
                 let info = kept.subscribers.remove(client).and_then(|(_, info)| info);
@@ -201,6 +205,7 @@ impl State {
                 Some(Reply::Changed { copies: 2 })
             }
             Ask::Change(other) => panic!("clients never ask for {other:?}"),
+            Ask::Status => panic!("clients subscribe to a status"),
             Ask::Attributes(key) => {
                 let all = self.attributes.iter();
                 let wanted = all.filter(|(other, _)| key.as_ref().is_none_or(|key| key == *other));
@@ -239,7 +244,7 @@ impl State {
     }
 }
 
-fn subscribed(kept: &Kept, recover: Recover, stream: bool, subscriptions: Vec<Channel>) -> Reply {
+fn subscribed(kept: &Kept, recover: Recover, stream: bool, user: UserState) -> Reply {
     let position = stream.then(|| kept.top());
     let (recovered, publications) = match recover {
         Recover::From(from) if from.epoch.epoch.owner == kept.epoch.epoch.owner => {
@@ -247,7 +252,7 @@ fn subscribed(kept: &Kept, recover: Recover, stream: bool, subscriptions: Vec<Ch
         }
         _ => (false, Vec::new()),
     };
-    Reply::Subscribed { position, recovered, publications, subscriptions }
+    Reply::Subscribed { position, recovered, publications, user }
 }
 
 fn read(kept: &Kept, history: &History, options: &ChannelOptions) -> Reply {

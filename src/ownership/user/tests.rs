@@ -81,11 +81,11 @@ fn a_commit_tells_whether_subscriptions_have_changed() {
         one.commit(&stamped)
     };
     let news = || channel("news");
-    assert!(!change(1, UserChange::Unsubscribe(news())));
-    assert!(change(2, UserChange::Subscribe(news())));
-    assert!(!change(3, UserChange::Subscribe(news())));
-    assert!(!change(4, set("k", "1")));
-    assert!(change(5, UserChange::Unsubscribe(news())));
+    assert_eq!(change(1, UserChange::Unsubscribe(news())), News::None);
+    assert_eq!(change(2, UserChange::Subscribe(news())), News::Subscriptions);
+    assert_eq!(change(3, UserChange::Subscribe(news())), News::None);
+    assert_eq!(change(4, set("k", "1")), News::None);
+    assert_eq!(change(5, UserChange::Unsubscribe(news())), News::Subscriptions);
 }
 
 #[test]

@@ -126,6 +126,8 @@ pub struct SubscribeResult<'a> {
     pub recovered: bool,
     /// What it missed, oldest first.
     pub publications: &'a [Publication],
+    /// JSON about the channel; empty = none.
+    pub data: &'a [u8],
 }
 
 /// Something that the client didn't ask for at this moment.
@@ -260,6 +262,7 @@ impl SubscribeResult<'_> {
         }
         object.flag("recovered", self.recovered);
         object.flag("was_recovering", self.was_recovering);
+        object.raw("data", self.data);
     }
 }
 

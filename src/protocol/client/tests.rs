@@ -95,12 +95,14 @@ fn a_recovered_subscription() {
         was_recovering: true,
         recovered: true,
         publications: &[publication],
+        data: br#"{"a":1}"#,
     };
     assert_eq!(
         reply(3, &Reply::Subscribe(result)),
         json!({"id":3,"subscribe":{"recoverable":true,"positioned":true,
             "epoch":"3.4.00000000000000000000000000000009","offset":7,
-            "publications":[{"data":{},"offset":8}],"recovered":true,"was_recovering":true}})
+            "publications":[{"data":{},"offset":8}],"recovered":true,"was_recovering":true,
+            "data":{"a":1}}})
     );
 }
 

@@ -33,6 +33,7 @@ def subscribed(ctx, channel, server):
         "recovered": ctx.recovered,
         "offset": position.offset if position else None,
         "epoch": position.epoch if position else None,
+        "data": ctx.data,
         "server": server,
     }
 

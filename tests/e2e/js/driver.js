@@ -26,6 +26,7 @@ const subscribed = (ctx, server) => ({
   recovered: ctx.recovered,
   offset: ctx.streamPosition?.offset ?? null,
   epoch: ctx.streamPosition?.epoch ?? null,
+  data: ctx.data ?? null,
   server,
 });
 
