@@ -40,11 +40,13 @@ pub enum Rule {
     SettleFirst,
     /// Of two changes of a user's field the one with the later stamp counts.
     LaterStamp,
+    /// Who is away is called offline only after a while.
+    WaitForReturn,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -62,6 +64,7 @@ impl Rule {
         (Self::NoVerdictWhileIncomplete, "no-verdict-while-incomplete"),
         (Self::SettleFirst, "settle-first"),
         (Self::LaterStamp, "later-stamp"),
+        (Self::WaitForReturn, "wait-for-return"),
     ];
 }
 

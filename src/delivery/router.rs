@@ -508,8 +508,16 @@ impl Router {
     /// Notes what is told of a user, and tells those of the channel's subscribers here that don't
     /// know it.
     fn take_user(&mut self, slot: Slot, channel: &Channel, user: UserState, turn: &mut Turn<'_>) {
+        if user == UserState::None {
+            // Not known yet, if it is about a user at all.
+            if channel.user().is_some() {
+                self.ask_user(slot, channel, turn);
+            }
+            return;
+        }
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
-        let news = user_digest(&interest.user) != user_digest(&user);
+        let untold = interest.user == UserState::None;
+        let news = untold || user_digest(&interest.user) != user_digest(&user);
         interest.user = user.clone();
         let body = match user {
             UserState::Subscriptions(channels) => DeliveryBody::Subscriptions(channels),
@@ -518,7 +526,7 @@ impl Router {
                 let message = Arc::new(Message { data, ..Message::default() });
                 DeliveryBody::Publication { message, position: None, turns_from: None }
             }
-            UserState::None => DeliveryBody::Subscriptions(Vec::new()),
+            UserState::None => return,
         };
         if news {
             self.hand_on(slot, channel.clone(), body, turn);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::audience::Audience;
 use super::owner::Ownership;
 use super::user::Record;
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::time::Millis;
@@ -123,7 +124,9 @@ impl Ownership {
 
     /// Calls those offline who have been away for long enough.
     pub(super) fn check_attendance(&mut self, now: Millis) {
-        let Some(until) = now.0.checked_sub(self.sessions.offline_after_ms) else { return };
+        let wait_ms = self.sessions.offline_after_ms;
+        let wait_ms = if without(Rule::WaitForReturn) { 0 } else { wait_ms };
+        let Some(until) = now.0.checked_sub(wait_ms) else { return };
         while let Some((slot, user, since)) = self.attendance.take_due(Millis(until)) {
             let here = self.audiences.get(&slot).is_some_and(|audience| audience.wants(&user));
             if self.table.owns(slot) && !here && self.is_online(slot, &user) {

@@ -363,7 +363,7 @@ impl Ownership {
         now: Millis,
     ) -> Answered {
         let user = match self.user_state(slot, channel, now) {
-            // An inbox is there all the same; its gateway hears of the rest by comparing.
+            // An inbox is there all the same; its gateway asks for the rest.
             Err(code) if channel.inbox_user().is_none() => {
                 return Answered::Now(Answer::Failed(code));
             }

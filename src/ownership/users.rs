@@ -168,6 +168,7 @@ impl Ownership {
                 Err(ErrorCode::Internal)
             }
             None if channel.status_user().is_some() => Ok(UserState::Status(Status::Unknown)),
+            None if channel.inbox_user().is_some() => Ok(UserState::Subscriptions(Vec::new())),
             None => Ok(UserState::None),
         }
     }

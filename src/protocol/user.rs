@@ -91,7 +91,7 @@ impl Status {
 /// What the subscribers of a user's channel are told of the user beside what is published there.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum UserState {
-    /// Nothing: it is another channel.
+    /// Nothing: it is another channel, or the owner of the inbox doesn't know yet.
     #[default]
     None,
     /// Of an inbox: the channels that its user is subscribed to.

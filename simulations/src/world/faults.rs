@@ -128,7 +128,9 @@ impl World {
             return;
         };
         node.paused = Some(Vec::new());
-        let wait = self.random.random_range(100..2_500);
+        // Not for more publications than one answer carries to a client that was there.
+        let answered = self.swarm.publish_every_ms * self.swarm.channels as u64 * 200;
+        let wait = self.random.random_range(100..answered.clamp(1_000, 2_500));
         self.log(|| format!("{whom:?} pauses for {wait} ms"));
         self.outcome.mark("pause", 1);
         self.plan(Due::Resume(whom), wait);

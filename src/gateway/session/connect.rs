@@ -155,11 +155,9 @@ impl Session {
         };
         subscription.state = State::Active;
         effects.joined.push((channel.clone(), Kind::ServerSide));
-        if channel.inbox_user() == Some(&self.user) {
-            let channels = match &user {
-                UserState::Subscriptions(channels) => channels.as_slice(),
-                _ => &[],
-            };
+        if let UserState::Subscriptions(channels) = &user
+            && channel.inbox_user() == Some(&self.user)
+        {
             self.follow_record(channels, scene, effects);
         }
         let data = status_json(&user);
