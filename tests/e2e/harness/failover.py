@@ -8,6 +8,7 @@ import time
 
 from .cluster import cluster
 from .faults import ROLES, Faults, schedule
+from .figures import percentiles, table
 from .recorder import ACKNOWLEDGED, CUT, REFUSED, UNANSWERED, Recorder
 from .traffic import Traffic
 
@@ -138,8 +139,7 @@ class Report:
         ]
         for role, pause in found["failover_pause_s"].items():
             rows.append((f"failover pause, {role} killed", f"{words(pause)} s"))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return table(rows)
 
     def _named(self, found):
         name = self.recorder.name
@@ -153,12 +153,8 @@ def by_role(faults, figure):
 
 
 def spread(kills):
-    """Nearest-rank percentiles of the failover pauses."""
-    pauses = sorted(kill.resumed_s for kill in kills)
-    rank = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {
-        name: round(pauses[math.ceil(share * len(pauses)) - 1], 3) for name, share in rank.items()
-    }
+    """The failover pauses."""
+    return percentiles((kill.resumed_s for kill in kills), p50=0.5, p99=0.99, max=1.0)
 
 
 def words(figures):
