@@ -269,3 +269,8 @@ class Node:
         """Resident memory of the process."""
         pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def pss_bytes(self):
+        """Resident memory of the process, pages that it shares counted in part."""
+        lines = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
