@@ -12,11 +12,13 @@ from harness.bulk import Bulk
 from harness.recorder import REFUSED, UNANSWERED, Recorder
 from harness.traffic import Traffic
 
+# Under 30 s a test; `ORBWEB_SLOW_SECONDS=60` is a full minute.
 SLOW_S = float(os.environ.get("ORBWEB_SLOW_SECONDS", "15"))
 STREAMS = 2000
 CHANNELS = 8
 RATE = 300
-WAIT_S_MAX = 3.0
+# Long before a publish is given up and refused.
+WAIT_S_MAX = 2.0
 # Of a core: what it is given, and as much again for being stopped late.
 SHARE_MAX = 0.1
 # The process that stops and continues it is none of the test's, which has other things to do in its
@@ -64,26 +66,28 @@ async def test_a_successor_with_a_twentieth_of_a_core_costs_no_commit(runs_s, of
             await bulk.broadcast([f"long:{n}" for n in range(STREAMS)], data="kept")
         await c.whole()
         channels = await followed_by(c, slow, CHANNELS)
-        traffic = Traffic(others, recorder, channels, RATE, keepers=3, sdks=("js", "python"))
+        traffic = Traffic(others, recorder, channels, RATE, keepers=6, sdks=("js", "python"))
         async with traffic:
             await recorder.reaches(RATE, 15)
-            before, began, cpu = await copied(c), time.monotonic(), slow.cpu_seconds()
+            before, cpu = await copied(c), slow.cpu_seconds()
+            began, acknowledged = time.monotonic(), recorder.acknowledged
             async with slowed(slow, runs_s, of_s):
-                await recorder.reaches(recorder.acknowledged + RATE * SLOW_S * 0.9, SLOW_S * 2)
-                seconds = time.monotonic() - began
-            ended = time.monotonic()
-            assert slow.cpu_seconds() - cpu < SHARE_MAX * seconds
+                await asyncio.sleep(SLOW_S)
+            ended, acknowledged = time.monotonic(), recorder.acknowledged - acknowledged
+            assert slow.cpu_seconds() - cpu < SHARE_MAX * (ended - began)
             await c.whole()
             again = await copied(c) - before
             await traffic.stop()
             lacking = await traffic.arrived(15)
     waited = max(wait for wait, _ in recorder.waits(began, ended))
-    print(f"{again} copies, {seconds:.1f} s, waited {waited:.3f} s")
+    print(f"{acknowledged} acknowledged, {again:.0f} copies made, longest wait {waited:.3f} s")
     assert recorder.count(REFUSED) + recorder.count(UNANSWERED) == 0, traffic.failures
+    assert acknowledged > RATE * SLOW_S * 0.8
     assert waited < WAIT_S_MAX
     assert not any(lacking.values()), lacking
     for account in recorder.accounts:
         assert account.gaps == [], account
         assert account.foreign == [], account
-    # Each stream's copy at the slow node is made elsewhere once, and once brought home.
-    assert again <= 2 * STREAMS
+    # The slow node has half of all as one of two holders: each of these copies may be made elsewhere
+    # once, and brought home once.
+    assert again <= STREAMS
