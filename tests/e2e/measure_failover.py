@@ -10,7 +10,6 @@ import sys
 from harness.failover import Plan, failover
 from harness.figures import add_numbers, parser
 
-
 HELPS = {
     "kills": "kill -9 of the owner, successor and gateway in turn",
     "pauses": "SIGSTOP for 0.3 to 3 s, among the kills",
@@ -18,13 +17,17 @@ HELPS = {
     "rate": "publications a second",
     "seed": "draws the schedule",
     "copies": "nodes that hold each publication",
+    "nodes": "size of the cluster",
 }
 
 
 def arguments():
     plan = Plan.from_environment(kills=50, pauses=0, publications=500_000, rate=2000)
     numbers = {name: (getattr(plan, name), text) for name, text in HELPS.items()}
-    return add_numbers(parser(__doc__, "failover"), numbers).parse_args(), plan
+    words = add_numbers(parser(__doc__, "failover"), numbers)
+    text = "no TCP between nodes: deaths are noticed by gossip alone"
+    words.add_argument("--gossip-only", action="store_true", help=text)
+    return words.parse_args(), plan
 
 
 def main():

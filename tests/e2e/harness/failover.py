@@ -12,7 +12,6 @@ from .figures import percentiles, table
 from .recorder import ACKNOWLEDGED, CUT, REFUSED, UNANSWERED, Recorder
 from .traffic import Traffic
 
-NODES = 4
 CAUGHT_UP_S = 20.0
 # Streams keep everything: `long:` holds 20,000 publications.
 CHANNELS_MIN = 12
@@ -33,6 +32,9 @@ class Plan:
     rate: int = 600
     seed: int = 1
     copies: int = 2
+    nodes: int = 4
+    # Deaths are noticed by gossip alone.
+    gossip_only: bool = False
     sdks: tuple = ("js", "python", "js", "python")
 
     @classmethod
@@ -167,7 +169,11 @@ async def failover(plan, say=print):
     began = time.monotonic()
     recorder = Recorder()
     faults = schedule(plan.seed, plan.kills, plan.pauses)
-    async with cluster(NODES, peers=True, more=f"copies = {plan.copies}\n") as c:
+    options = {"more": f"copies = {plan.copies}\n", "lifelines": not plan.gossip_only}
+    async with cluster(plan.nodes, peers=True, **options) as c:
+        if plan.gossip_only:
+            lifelines = [await node.counter("orbweb_lifeline_up") for node in c]
+            assert not any(lifelines), f"lifelines: {lifelines}"
         traffic = Traffic(c, recorder, plan.channels, plan.rate, sdks=plan.sdks, seed=plan.seed)
         async with traffic:
             await Faults(c, traffic, say).carry_out(faults)
