@@ -64,7 +64,7 @@ def main():
     words = add_numbers(
         parser(__doc__, "copies"),
         {
-            "rate": (1000, "publications a second"),
+            "rate": (1000, "publications a second, 1000 at most: a connection may send no more"),
             "seconds": (8, "how long each run lasts"),
             "rounds": (3, "runs with each number of copies"),
         },

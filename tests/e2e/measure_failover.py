@@ -18,6 +18,7 @@ HELPS = {
     "seed": "draws the schedule",
     "copies": "nodes that hold each publication",
     "nodes": "size of the cluster",
+    "rest": "seconds before each fault; a cluster of two needs 11 to go on with one",
 }
 
 

@@ -35,6 +35,9 @@ class Plan:
     nodes: int = 4
     # Deaths are noticed by gossip alone.
     gossip_only: bool = False
+    # Seconds in which nothing happens before each fault: a cluster of two needs 10 to know its
+    # stable membership, without which a survivor doesn't go on alone.
+    rest: int = 0
     sdks: tuple = ("js", "python", "js", "python")
 
     @classmethod
@@ -176,7 +179,7 @@ async def failover(plan, say=print):
             assert not any(lifelines), f"lifelines: {lifelines}"
         traffic = Traffic(c, recorder, plan.channels, plan.rate, sdks=plan.sdks, seed=plan.seed)
         async with traffic:
-            await Faults(c, traffic, say).carry_out(faults)
+            await Faults(c, traffic, say, plan.rest).carry_out(faults)
             await recorder.reaches(plan.publications, 30 + plan.publications / plan.rate * 3)
             await traffic.stop()
             lacking = await traffic.arrived(CAUGHT_UP_S)
