@@ -28,6 +28,9 @@ use crate::protocol::time::Millis;
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
+/// How long an owner that stepped down leaves a slot that is its own, as it sees the view, to a
+/// living claimant at least: until it sees what the other sees.
+const LEFT_MS: u64 = 500;
 /// How long after a change of the world strays are shown.
 const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 /// How often audiences are looked through for gateways that died.
@@ -183,6 +186,9 @@ impl Ownership {
         self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
         self.world = world;
         self.drop_departed_from_claims(now, out);
+        // A slot isn't left to the dead.
+        let (table, world) = (&self.table, &self.world);
+        self.backoffs.retain(|slot, _| world.lives(table.promised(*slot).owner));
         self.claims_due = Some(now);
         // Not at once: who owns slots now may have to claim them first.
         self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
@@ -354,9 +360,19 @@ impl Ownership {
         match self.table.role(slot) {
             Role::Owner { .. } if self.world.required > 0 => Gate::Serve,
             Role::Owner { .. } | Role::Claiming(_) => Gate::Park,
-            Role::Idle if home == Some(self.me) && self.table.contains(slot) => Gate::Park,
+            Role::Idle if home == Some(self.me) && self.table.contains(slot) => {
+                let claimant = self.claimant(slot, now);
+                claimant.map_or(Gate::Park, |claimant| Gate::Elsewhere(Some(claimant)))
+            }
             Role::Idle => Gate::Elsewhere(home),
         }
+    }
+
+    /// Who claimed a slot that belongs here, while this node leaves it to them.
+    fn claimant(&self, slot: Slot, now: Millis) -> Option<Incarnation> {
+        let claimant = self.table.promised(slot).owner;
+        let waits = self.backoffs.get(&slot).is_some_and(|backoff| backoff.until > now);
+        (waits && claimant != self.me && self.world.lives(claimant)).then_some(claimant)
     }
 
     /// Promises a slot to another node, and ends this node's role in it. Gives back the higher
@@ -379,7 +395,12 @@ impl Ownership {
                 self.audiences.remove(&slot);
                 self.attendance.forget(slot);
                 self.look_for_claims(now);
+                // Who lives may see a view that this node is about to see, in which the slot isn't
+                // its own any more: claimed at once it would go back and forth.
+                let early = self.world.placement.owner(slot) == Some(self.me)
+                    && self.world.lives(epoch.owner);
                 match was {
+                    Role::Owner { .. } if early => self.back_off_for(LEFT_MS, slot, now),
                     Role::Owner { won, .. } if now.since(won) < 10_000 => self.back_off(slot, now),
                     Role::Claiming(claim) => {
                         self.leave_claim(claim, slot);
@@ -394,10 +415,15 @@ impl Ownership {
 
     /// Keeps a slot from being claimed for 0.2 to 10 s, doubling, with jitter.
     pub(super) fn back_off(&mut self, slot: Slot, now: Millis) {
+        self.back_off_for(0, slot, now);
+    }
+
+    /// The same for `least_ms` at least.
+    fn back_off_for(&mut self, least_ms: u64, slot: Slot, now: Millis) {
         let step = self.backoffs.get(&slot).map_or(200, |last| (last.step_ms * 2).min(10_000));
         let jitter = self.random.random_range(0..=step / 2);
         let pause = if without(Rule::ClaimAgain) { u64::MAX } else { step / 2 + jitter };
-        let until = now + pause;
+        let until = now + pause.max(least_ms);
         self.backoffs.insert(slot, Backoff { until, step_ms: step });
         self.claims_due = Some(self.claims_due.map_or(until, |due| due.min(until)));
     }

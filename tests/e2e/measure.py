@@ -3,18 +3,14 @@
 Publisher, owner and subscriber sit on three different nodes. Everything, clients included, shares
 this machine's cores, so what is told is an upper bound."""
 
-import argparse
 import asyncio
-import json
-import os
-import pathlib
-import platform
 import statistics
 import time
 
 from harness import Raw, cluster, eventually, token
+from harness.figures import add_numbers, machine, millis, parser, tell
+from harness.latency import latency, used
 
-LATENCY = os.environ.get("ORBWEB_LATENCY", "target/release/examples/latency")
 IDLE_S = 10
 
 
@@ -22,29 +18,10 @@ async def deliver(c, prefix, rate, seconds):
     """Publish → deliver, in microseconds."""
     publisher, owner, subscriber = c
     channel = await c.key(owner, prefix)
-    process = await asyncio.create_subprocess_exec(
-        LATENCY,
-        publisher.ws,
-        subscriber.ws,
-        channel,
-        str(rate),
-        str(seconds),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        env={
-            **os.environ,
-            "PUBLISH_TOKEN": token("publisher"),
-            "SUBSCRIBE_TOKEN": token("subscriber"),
-        },
-    )
-    before = [node.cpu_seconds() for node in c]
-    out, _ = await process.communicate()
-    assert process.returncode == 0, "the latency client failed"
-    used = [node.cpu_seconds() - start for node, start in zip(c, before, strict=True)]
-    found = json.loads(out)
+    found, cpu = await used(c, latency(publisher, subscriber, channel, rate, seconds))
     names = ("publisher", "owner", "subscriber")
     found["cpu_us_a_message"] = {
-        name: round(cpu * 1e6 / found["messages"], 1) for name, cpu in zip(names, used, strict=True)
+        name: round(each * 1e6 / found["sent"], 1) for name, each in zip(names, cpu, strict=True)
     }
     return found
 
@@ -92,11 +69,9 @@ async def death():
 
 async def idle(c):
     """Share of a core that each node uses when nothing happens, in percent; resident megabytes."""
-    before = [node.cpu_seconds() for node in c]
-    await asyncio.sleep(IDLE_S)
-    used = [node.cpu_seconds() - start for node, start in zip(c, before, strict=True)]
+    _, cpu = await used(c, asyncio.sleep(IDLE_S))
     return {
-        "cpu_percent": [round(cpu * 100 / IDLE_S, 2) for cpu in used],
+        "cpu_percent": [round(each * 100 / IDLE_S, 2) for each in cpu],
         "memory_mb": [round(node.memory_bytes() / 1e6, 1) for node in c],
     }
 
@@ -110,7 +85,7 @@ def spread(values):
 
 
 async def measure(options):
-    found = {"machine": {"cores": os.cpu_count(), "system": platform.platform()}}
+    found = {"machine": machine()}
     async with cluster(3) as c:
         found["idle"] = await idle(c)
         for name, prefix in (("ephemeral", "room-"), ("history", "long:")):
@@ -120,16 +95,14 @@ async def measure(options):
     return found
 
 
-def table(found):
+def rows_of(found):
     rows = []
     for name in ("ephemeral", "history"):
         part = found[name]
-        micros = part["deliver_us"]
         rows.append(
             (
                 f"publish → deliver, {name}, {part['rate']}/s",
-                f"p50 {micros['p50'] / 1000:.2f} ms, p99 {micros['p99'] / 1000:.2f} ms, "
-                f"max {micros['max'] / 1000:.1f} ms ({part['messages']} messages)",
+                f"{millis(part['deliver_us'])} ({part['messages']} messages)",
             )
         )
         cpu = part["cpu_us_a_message"]
@@ -154,23 +127,21 @@ def table(found):
     rows.append(
         ("idle, a node", f"{max(idle_['cpu_percent'])} % of a core, {max(idle_['memory_mb'])} MB")
     )
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
-    parser.add_argument("--rate", type=int, default=1000, help="messages a second")
-    parser.add_argument("--seconds", type=int, default=10, help="how long each latency run lasts")
-    parser.add_argument("--rounds", type=int, default=5, help="starts and kills")
-    options = parser.parse_args()
+    words = add_numbers(
+        parser(__doc__),
+        {
+            "rate": (1000, "messages a second"),
+            "seconds": (10, "how long each latency run lasts"),
+            "rounds": (5, "starts and kills"),
+        },
+    )
+    options = words.parse_args()
     found = asyncio.run(measure(options))
-    text = json.dumps(found, indent=2)
-    if options.json:
-        options.json.write_text(text + "\n")
-    print(text)
-    print(table(found))
+    tell(found, rows_of(found), options.json)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,33 @@
 `tests/measure failover`. Tells its progress and a table on standard error, JSON on standard output.
 Fails if anything was lost that was acknowledged."""
 
-import argparse
 import asyncio
 import dataclasses
 import json
-import pathlib
 import sys
 
 from harness.failover import Plan, failover
+from harness.figures import add_numbers, parser
+
+HELPS = {
+    "kills": "kill -9 of the owner, successor and gateway in turn",
+    "pauses": "SIGSTOP for 0.3 to 3 s, among the kills",
+    "publications": "acknowledged ones, at least",
+    "rate": "publications a second",
+    "seed": "draws the schedule",
+    "copies": "nodes that hold each publication",
+    "nodes": "size of the cluster",
+    "rest": "seconds before each fault; a cluster of two needs 11 to go on with one",
+}
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/measure failover", description=__doc__)
-    parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     plan = Plan.from_environment(kills=50, pauses=0, publications=500_000, rate=2000)
-    helps = {
-        "kills": "kill -9 of the owner, successor and gateway in turn",
-        "pauses": "SIGSTOP for 0.3 to 3 s, among the kills",
-        "publications": "acknowledged ones, at least",
-        "rate": "publications a second",
-        "seed": "draws the schedule",
-        "copies": "nodes that hold each publication",
-    }
-    for name, text in helps.items():
-        default = getattr(plan, name)
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} [{default}]")
-    return parser.parse_args(), plan
+    numbers = {name: (getattr(plan, name), text) for name, text in HELPS.items()}
+    words = add_numbers(parser(__doc__, "failover"), numbers)
+    text = "no TCP between nodes: deaths are noticed by gossip alone"
+    words.add_argument("--gossip-only", action="store_true", help=text)
+    return words.parse_args(), plan
 
 
 def main():

@@ -1,5 +1,6 @@
 """The recorder finds what it is there to find: each thing that a run must not do, done by hand."""
 
+import array
 import asyncio
 
 import pytest
@@ -136,3 +137,11 @@ async def test_a_seed_gives_one_schedule_with_each_role_in_turn():
     assert faults == schedule(7, kills=6, pauses=3) != schedule(8, kills=6, pauses=3)
     roles = {kind: [x.role for x in faults if x.kind == kind] for kind in ("kill", "pause")}
     assert roles == {"kill": [*ROLES, *ROLES], "pause": [*ROLES]}
+
+
+async def test_waits_are_those_of_what_was_sent_in_a_time_and_acknowledged(books):
+    books.send(ACKNOWLEDGED, REFUSED, ACKNOWLEDGED, ACKNOWLEDGED)
+    books.line.sent_at[:] = array.array("d", [1.0, 2.0, 3.0, 4.0])
+    books.line.waited[:] = array.array("d", [0.1, 0.2, 0.3, 0.4])
+    assert books.recorder.waits(1.5, 4.0) == [(0.3, (0, 2))]
+    assert [item for _, item in books.recorder.waits(0.0, 9.0)] == [(0, 0), (0, 2), (0, 3)]

@@ -1,5 +1,5 @@
-//! Measures publish → deliver over two nodes that are running: `latency PUBLISH_URL SUBSCRIBE_URL
-//! CHANNEL RATE SECONDS`, run by `tests/measure`. Three threads and blocking sockets, so that the
+//! Measures publish → deliver and publish → acknowledge over two nodes that are running: `latency
+//! PUBLISH_URL SUBSCRIBE_URL CHANNEL RATE SECONDS`, run by `tests/measure`. Three threads and blocking sockets, so that the
 //! client costs little beside what it measures. Prints one JSON object.
 //!
 //! Tokens come in `PUBLISH_TOKEN` and `SUBSCRIBE_TOKEN`. A message is due at a fixed time; its
@@ -39,10 +39,11 @@ fn main() -> Result<()> {
     let pause = Duration::from_secs(1) / u32::try_from(rate).context("RATE is too high")?;
     let due = move |number: u64| start + pause * u32::try_from(number).unwrap_or(u32::MAX);
 
-    let acknowledged = publisher.reader()?;
+    let answers = publisher.reader()?;
+    let first_id = publisher.id + 1;
     let (acks_out, acks) = mpsc::channel();
     let (deliveries_out, deliveries) = mpsc::channel();
-    std::thread::spawn(move || acks_out.send(count_acks(acknowledged, total)));
+    std::thread::spawn(move || acks_out.send(take_acks(answers, first_id, total, due)));
     std::thread::spawn(move || deliveries_out.send(receive(subscriber, total, due)));
 
     let mut late = Vec::new();
@@ -52,15 +53,17 @@ fn main() -> Result<()> {
         publisher.publish(channel, number)?;
     }
     let limit = TAIL + pause * 2;
-    acks.recv_timeout(limit).context("publishes were not all answered in time")??;
+    let acks = acks.recv_timeout(limit).context("publishes were not all answered in time")??;
     let latencies = deliveries.recv_timeout(limit).context("deliveries are missing")??;
     let measured = usize::try_from(WARM_UP)?;
     println!(
         "{}",
         json!({
             "rate": rate,
+            "sent": latencies.len(),
             "messages": latencies.len() - measured,
             "deliver_us": quantiles(&latencies[measured..]),
+            "acknowledge_us": quantiles(&acks[measured..]),
             "publisher_late_us": quantiles(&late[measured..]),
         })
     );
@@ -138,14 +141,26 @@ fn read_answers(
     }
 }
 
-/// Waits until every publish is answered without an error.
-fn count_acks(mut socket: WebSocket<TcpStream>, total: u64) -> Result<()> {
+/// Waits until every publish is answered without an error; returns how long after its due time each
+/// was.
+fn take_acks(
+    mut socket: WebSocket<TcpStream>,
+    first_id: u64,
+    total: u64,
+    due: impl Fn(u64) -> Instant,
+) -> Result<Vec<Duration>> {
+    let mut latencies = vec![Duration::ZERO; usize::try_from(total)?];
     let mut answered = 0;
-    read_answers(&mut socket, |_, answer| {
+    read_answers(&mut socket, |came, answer| {
         ensure!(answer.get("error").is_none(), "a publish was answered {answer}");
-        answered += u64::from(answer.get("id").is_some());
+        let Some(id) = answer["id"].as_u64() else { return Ok(false) };
+        let number = id.checked_sub(first_id).context("an answer to nothing that was published")?;
+        let latency = latencies.get_mut(usize::try_from(number)?).context("an unknown answer")?;
+        *latency = came.saturating_duration_since(due(number));
+        answered += 1;
         Ok(answered == total)
-    })
+    })?;
+    Ok(latencies)
 }
 
 /// Receives all messages, in order, each once; returns how long after its due time each came.

@@ -1,4 +1,4 @@
-//! Users' records across three cores whose frames a test may lose.
+//! Users' records across a few cores whose frames a test may lose.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -47,16 +47,18 @@ impl Mesh {
 
     /// These nodes are the cluster from now on.
     fn see(&mut self, nodes: &[Incarnation]) {
-        let id = |node: &Incarnation| NodeId {
-            name: format!("n{}", node.0).parse().expect("a name"),
-            incarnation: *node,
-        };
-        let view = View::new(nodes.iter().map(|node| Member { id: id(node), weight: 1 }));
-        let placement = Arc::new(Placement::compute(&view, SLOTS));
-        let planned = placement.clone();
-        let (joining, outside, serving) = (vec![], vec![], Serving::Full);
+        self.show(nodes, nodes, &[]);
+    }
+
+    /// For those in `to`, `nodes` are the cluster from now on, and `joining` want to be.
+    fn show(&mut self, to: &[Incarnation], nodes: &[Incarnation], joining: &[Incarnation]) {
+        let placement = Arc::new(Placement::compute(&view(nodes), SLOTS));
+        let planned = view(&[nodes, joining].concat());
+        let planned = Arc::new(Placement::compute(&planned, SLOTS));
+        let joining = view(joining).members().to_vec();
+        let (view, outside, serving) = (view(nodes), vec![], Serving::Full);
         let outlook = Arc::new(Outlook { view, placement, planned, joining, outside, serving });
-        for node in nodes {
+        for node in to {
             self.tell(*node, Event::Outlook(outlook.clone()));
         }
     }
@@ -183,6 +185,14 @@ impl Mesh {
         let preference = core.ownership().world().placement.preference(alice().slot(SLOTS));
         preference.collect::<Vec<_>>().try_into().expect("three nodes")
     }
+}
+
+fn view(nodes: &[Incarnation]) -> View {
+    let id = |node: &Incarnation| NodeId {
+        name: format!("n{}", node.0).parse().expect("a name"),
+        incarnation: *node,
+    };
+    View::new(nodes.iter().map(|node| Member { id: id(node), weight: 1 }))
 }
 
 fn alice() -> Channel {
@@ -373,6 +383,41 @@ fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
     mesh.run(6_000);
     let left = [owner, successor, third].map(|node| holds(&mesh, node));
     assert_eq!(left, [true, true, false]);
+}
+
+#[test]
+fn a_slot_goes_to_a_node_that_joins_once_and_parks_nothing_though_others_see_it_later() {
+    let mut mesh = Mesh::new();
+    let (old, slot) = (mesh.roles(), alice().slot(SLOTS));
+    let with = |node| [&old[..], &[node]].concat();
+    let takes = |node: &Incarnation| {
+        let placement = Placement::compute(&view(&with(*node)), SLOTS);
+        placement.owner(slot) == Some(*node)
+    };
+    let joins = (4..).map(Incarnation).find(takes).expect("a node that alice will belong to");
+    mesh.set(old[0], "k", "1");
+    mesh.cores.insert(joins, Core::new(joins, SETTINGS, 4));
+    mesh.show(&with(joins), &old, &[joins]);
+    // So long that nobody backs off for having won a moment ago.
+    mesh.run(11_000);
+    let won = |mesh: &Mesh| {
+        old.map(|node| mesh.cores.get(&node).map(|core| core.ownership().counts().won))
+    };
+    let before = won(&mesh);
+    mesh.show(&[joins], &with(joins), &[]);
+    let mut value = 1;
+    for gateway in [old, old].concat() {
+        value += 1;
+        let set = UserChange::Set { key: "k".into(), value: Bytes::from(value.to_string()) };
+        let number = mesh.begin(gateway, alice(), Ask::Change(set));
+        assert_eq!(mesh.replies.remove(&number), Some(Reply::Changed { copies: 2 }), "at once");
+        mesh.run(20);
+    }
+    mesh.show(&old, &with(joins), &[]);
+    mesh.run(1_000);
+    assert_eq!(won(&mesh), before, "nobody took a slot back");
+    assert!(mesh.cores[&joins].ownership().owns(slot));
+    assert_eq!(mesh.get(old[1]), one("k", &value.to_string()));
 }
 
 mod status;

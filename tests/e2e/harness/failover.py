@@ -8,10 +8,10 @@ import time
 
 from .cluster import cluster
 from .faults import ROLES, Faults, schedule
+from .figures import percentiles, table
 from .recorder import ACKNOWLEDGED, CUT, REFUSED, UNANSWERED, Recorder
 from .traffic import Traffic
 
-NODES = 4
 CAUGHT_UP_S = 20.0
 # Streams keep everything: `long:` holds 20,000 publications.
 CHANNELS_MIN = 12
@@ -32,6 +32,12 @@ class Plan:
     rate: int = 600
     seed: int = 1
     copies: int = 2
+    nodes: int = 4
+    # Deaths are noticed by gossip alone.
+    gossip_only: bool = False
+    # Seconds in which nothing happens before each fault: a cluster of two needs 10 to know its
+    # stable membership, without which a survivor doesn't go on alone.
+    rest: int = 0
     sdks: tuple = ("js", "python", "js", "python")
 
     @classmethod
@@ -138,8 +144,7 @@ class Report:
         ]
         for role, pause in found["failover_pause_s"].items():
             rows.append((f"failover pause, {role} killed", f"{words(pause)} s"))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return table(rows)
 
     def _named(self, found):
         name = self.recorder.name
@@ -153,12 +158,8 @@ def by_role(faults, figure):
 
 
 def spread(kills):
-    """Nearest-rank percentiles of the failover pauses."""
-    pauses = sorted(kill.resumed_s for kill in kills)
-    rank = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {
-        name: round(pauses[math.ceil(share * len(pauses)) - 1], 3) for name, share in rank.items()
-    }
+    """The failover pauses."""
+    return percentiles((kill.resumed_s for kill in kills), p50=0.5, p99=0.99, max=1.0)
 
 
 def words(figures):
@@ -171,10 +172,14 @@ async def failover(plan, say=print):
     began = time.monotonic()
     recorder = Recorder()
     faults = schedule(plan.seed, plan.kills, plan.pauses)
-    async with cluster(NODES, peers=True, more=f"copies = {plan.copies}\n") as c:
+    options = {"more": f"copies = {plan.copies}\n", "lifelines": not plan.gossip_only}
+    async with cluster(plan.nodes, peers=True, **options) as c:
+        if plan.gossip_only:
+            lifelines = [await node.counter("orbweb_lifeline_up") for node in c]
+            assert not any(lifelines), f"lifelines: {lifelines}"
         traffic = Traffic(c, recorder, plan.channels, plan.rate, sdks=plan.sdks, seed=plan.seed)
         async with traffic:
-            await Faults(c, traffic, say).carry_out(faults)
+            await Faults(c, traffic, say, plan.rest).carry_out(faults)
             await recorder.reaches(plan.publications, 30 + plan.publications / plan.rate * 3)
             await traffic.stop()
             lacking = await traffic.arrived(CAUGHT_UP_S)

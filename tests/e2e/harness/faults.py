@@ -99,12 +99,13 @@ class Probe:
 class Faults:
     """Carries a schedule out on a cluster under traffic."""
 
-    def __init__(self, c, traffic, say=print):
-        self._cluster, self._traffic, self._say = c, traffic, say
+    def __init__(self, c, traffic, say=print, rest=0):
+        self._cluster, self._traffic, self._say, self._rest = c, traffic, say, rest
 
     async def carry_out(self, faults):
         for number, fault in enumerate(faults, 1):
             await self._cluster.whole()
+            await asyncio.sleep(self._rest)
             await getattr(self, f"_{fault.kind}")(fault)
             self._say(f"{number}/{len(faults)} {fault}")
         await self._cluster.whole()

@@ -72,6 +72,7 @@ class Node:
         config=None,
         prefix=(),
         mesh=True,
+        lifelines=True,
     ):
         self.name = name
         self.folder = pathlib.Path(folder)
@@ -84,6 +85,8 @@ class Node:
         self.args = list(args)
         self.prefix = list(prefix)
         self.mesh = mesh
+        self.lifelines = lifelines
+        self._taken = None
         self.words = None
         self.process = None
         self.starts = 0
@@ -142,6 +145,8 @@ class Node:
         """Starts the process and doesn't wait for it."""
         assert not self.running, f"{self} runs already"
         self.starts += 1
+        if not self.lifelines and self._taken is None:
+            self._take_tcp()
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -152,6 +157,12 @@ class Node:
                 start_new_session=True,
             )
         return self
+
+    def _take_tcp(self):
+        """Holds the TCP port beside the mesh's and doesn't listen: the node goes on without
+        lifelines."""
+        self._taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._taken.bind((self.host, self.mesh_port))
 
     async def start(self, within=START_S):
         """Starts the process and waits until it is ready to serve."""
@@ -269,3 +280,8 @@ class Node:
         """Resident memory of the process."""
         pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def pss_bytes(self):
+        """Resident memory of the process, pages that it shares counted in part."""
+        lines = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

@@ -5,7 +5,9 @@ each is sent once. What has no acknowledgement is *unknown*: it may have arrived
 
 import array
 import asyncio
+import bisect
 import collections
+import math
 import time
 
 UNANSWERED, ACKNOWLEDGED, REFUSED, CUT = range(4)
@@ -25,6 +27,7 @@ class Line:
         self.states = bytearray()
         self.sessions = array.array("I")
         self.sent_at = array.array("d")
+        self.waited = array.array("d")
         self.pending = 0
 
     def send(self, session):
@@ -32,6 +35,7 @@ class Line:
         self.states.append(UNANSWERED)
         self.sessions.append(session)
         self.sent_at.append(time.monotonic())
+        self.waited.append(math.nan)
         self.pending += 1
         return len(self.states) - 1
 
@@ -40,12 +44,12 @@ class Line:
         connection that lived) or `CUT` (the connection ended first; `overtaken` if something sent
         behind it on that connection was answered, so that it had reached the server, too)."""
         self.states[number] = state
+        self.waited[number] = time.monotonic() - self.sent_at[number]
         self.pending -= 1
         if state == ACKNOWLEDGED:
             self._books.acknowledge()
         elif state == CUT:
-            waited = time.monotonic() - self.sent_at[number]
-            self._books.cuts.append((self.number, number, waited, overtaken))
+            self._books.cuts.append((self.number, number, self.waited[number], overtaken))
 
     def acknowledged(self, number):
         return self.states[number] == ACKNOWLEDGED
@@ -232,6 +236,17 @@ class Recorder:
         if self.acknowledged < goal:
             async with asyncio.timeout(within):
                 await self._reached.wait()
+
+    def waits(self, since, until):
+        """How long each publish that was sent in this time took to be acknowledged: seconds, item."""
+        return [
+            (line.waited[number], (line.number, number))
+            for line in self.lines
+            for number in range(
+                bisect.bisect_left(line.sent_at, since), bisect.bisect_left(line.sent_at, until)
+            )
+            if line.acknowledged(number)
+        ]
 
     def taken_unanswered(self):
         """Publications that reached a server which gave no answer before it ended the connection,
