@@ -73,6 +73,13 @@ impl Asked {
         self.attempt
     }
 
+    /// The same for a node that had promised: what it was asked before is lost.
+    fn begin_again(&mut self) -> u32 {
+        self.pulls.clear();
+        self.promised = false;
+        self.ask_again()
+    }
+
     /// Notes a part of an answer. A node has promised once all parts of one answer are here.
     fn note_part(&mut self, attempt: u32, part: u32, last: bool) {
         if attempt != self.attempt {
@@ -270,25 +277,35 @@ impl Ownership {
         lacking.map(|(slot, _)| (*slot, tops(slot))).collect()
     }
 
-    /// Notes that a part of what a node was asked for has come; `ended` = the pull whose last it was.
+    /// Notes that a part of a copy has come from a node: it isn't silent, and what claims wait for
+    /// may be behind others of its copies.
+    pub(super) fn note_transfer(&mut self, from: Incarnation, now: Millis) {
+        if without(Rule::TransferIsAnswer) {
+            return;
+        }
+        let asked = self.claims.values_mut().filter_map(|claim| claim.asked.get_mut(&from));
+        for asked in asked.filter(|asked| asked.promised) {
+            (asked.heard, asked.tries) = (now, 0);
+        }
+    }
+
+    /// Notes that all has come that a node was asked for in one pull.
     pub(super) fn note_pulled(
         &mut self,
         from: Incarnation,
         number: u64,
-        ended: Option<u64>,
+        pull: u64,
         now: Millis,
         out: &mut Out,
     ) {
         if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
-            (asked.heard, asked.tries) = (now, 0);
-            if let Some(pull) = ended {
-                asked.pulls.remove(&pull);
-            }
+            asked.pulls.remove(&pull);
         }
         self.check_claim(number, now, out);
     }
 
-    /// Notes who is silent, and asks silent nodes again: the question, or the answer, may be lost.
+    /// Notes who is silent, and asks silent nodes again: the question, or the answer, may be lost. So
+    /// may be a part of what is pulled.
     pub(super) fn check_silent_claims(&mut self, now: Millis, out: &mut Out) {
         let numbers: Vec<u64> = self.claims.keys().copied().collect();
         for number in numbers {
@@ -296,6 +313,12 @@ impl Ownership {
             let mut again = Vec::new();
             for (node, asked) in &mut claim.asked {
                 let silent_ms = now.since(asked.heard);
+                if asked.promised && asked.pulls.iter().any(|pull| !self.pulling.contains_key(pull))
+                {
+                    // Parts of its answer are lost.
+                    again.push((*node, asked.begin_again()));
+                    continue;
+                }
                 if asked.done() || silent_ms < (asked.tries + 1) * ASK_AGAIN_MS {
                     continue;
                 }
@@ -307,10 +330,7 @@ impl Ownership {
                 }
                 asked.missing = true;
                 (asked.heard, asked.tries) = (now, 0);
-                // It is asked anew; what it was asked before is lost.
-                asked.pulls.clear();
-                asked.promised = false;
-                again.push((*node, asked.ask_again()));
+                again.push((*node, asked.begin_again()));
             }
             let slots = claim.prepare.clone();
             for (node, attempt) in again {
