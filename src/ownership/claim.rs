@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audience::{self, Audience, in_parts};
 use super::log::Log;
 use super::out::Out;
-use super::owner::{INCOMPLETE_MS, Ownership};
+use super::owner::{Departed, INCOMPLETE_MS, Ownership};
 use super::pull::Lacking;
-use super::table::{Role, ranges_by_term};
+use super::table::{Missing, Role, ranges_by_term};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
@@ -374,14 +374,16 @@ impl Ownership {
         if complete {
             self.claims.remove(&number);
         }
-        // Who vanished a moment ago may come back with what nobody here has.
-        let vanished = self.departed.values().max().map_or(Millis(0), |at| *at + INCOMPLETE_MS);
-        let silent = if complete { Millis(0) } else { now + INCOMPLETE_MS };
-        let incomplete_until = vanished.max(silent);
+        let mut missing = self.vanished();
+        if !complete {
+            // Whoever is silent lives, and may hold what was acknowledged with fewer copies.
+            let until = now + INCOMPLETE_MS;
+            missing = Missing { incomplete_until: until, short_until: until };
+        }
         self.counts.won += slots.len() as u64;
         self.counts.incomplete += if complete { 0 } else { slots.len() as u64 };
         for slot in &slots {
-            self.table.win(*slot, now, incomplete_until);
+            self.table.win(*slot, now, missing);
             let wanted = interest.remove(slot).into_iter().flatten();
             // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
             let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
@@ -391,6 +393,20 @@ impl Ownership {
         self.announce_owned(&live, slots.iter().copied(), out);
         for slot in slots {
             self.replay(slot, now, out);
+        }
+    }
+
+    /// Who vanished a moment ago may come back with what nobody here has; and if as many did as there
+    /// are copies, with what was acknowledged. Who left in order had nothing that others lack.
+    fn vanished(&self) -> Missing {
+        let until = |departed: &Departed| departed.at + INCOMPLETE_MS;
+        let all = self.departed.values();
+        let mut members: Vec<Millis> = all.clone().filter(|d| d.member).map(until).collect();
+        members.sort_unstable_by(|one, other| other.cmp(one));
+        let short = members.get(usize::from(self.copies) - 1);
+        Missing {
+            incomplete_until: all.map(until).max().unwrap_or_default(),
+            short_until: short.copied().unwrap_or_default(),
         }
     }
 
@@ -433,11 +449,12 @@ impl Ownership {
         }
     }
 
-    /// Everybody has answered: what isn't known here isn't known anywhere.
+    /// Everybody who is here has answered: what isn't known here isn't known to any of them.
     fn complete(&mut self, number: u64) {
         let Some(claim) = self.claims.remove(&number) else { return };
+        let missing = self.vanished();
         for slot in claim.slots {
-            self.table.complete(slot);
+            self.table.complete(slot, missing);
         }
     }
 

@@ -34,6 +34,14 @@ const SWEEP_MS: u64 = 5_000;
 /// Holdings looked at for expired publications in one tick.
 const EXPIRED_PER_TICK: usize = 64;
 
+/// A node that isn't alive any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departed {
+    pub(super) at: Millis,
+    /// It was in the view until then: it didn't leave in order.
+    pub(super) member: bool,
+}
+
 /// What keeps a slot from being claimed for a while.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
@@ -69,7 +77,7 @@ pub struct Ownership {
     pub(super) wanted: BTreeMap<Slot, Wanted>,
     pub(super) owed: Owed,
     pub(super) leases: Leases,
-    pub(super) departed: BTreeMap<Incarnation, Millis>,
+    pub(super) departed: BTreeMap<Incarnation, Departed>,
     pub(super) world: World,
     pub(super) random: StdRng,
     pub(super) leaving: bool,
@@ -169,13 +177,16 @@ impl Ownership {
     pub fn set_world(&mut self, world: World, now: Millis, out: &mut Out) {
         let gone = self.world.live.iter().filter(|node| !world.lives(**node));
         for node in gone.copied().collect::<Vec<_>>() {
-            self.departed.insert(node, now);
+            let member = self.world.members.binary_search(&node).is_ok();
+            self.departed.insert(node, Departed { at: now, member });
             self.forget_gateway(node, out);
         }
         let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);
         let came: Vec<Incarnation> = came.copied().collect();
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
-        self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
+        self.departed.retain(|node, departed| {
+            !world.lives(*node) && now.since(departed.at) < 2 * INCOMPLETE_MS
+        });
         self.world = world;
         self.drop_departed_from_claims(now, out);
         self.claims_due = Some(now);

@@ -318,6 +318,9 @@ impl Ownership {
                 }
                 Err(code) => Answer::Failed(code),
             }),
+            Query::Attributes(_) if self.is_short(slot, now) => {
+                Answered::Now(Answer::Failed(ErrorCode::Internal))
+            }
             Query::Attributes(key) => Answered::Now(match self.user(slot, channel, now) {
                 Ok(record) => {
                     let attributes = record.map(|record| record.attributes(key.as_deref()));
@@ -414,6 +417,9 @@ impl Ownership {
         let incomplete = self.incomplete(slot, now);
         let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let publications = match known {
+            _ if self.is_short(slot, now) => {
+                return Answered::Now(Answer::Failed(ErrorCode::Internal));
+            }
             Some(stream) if stream.knows(history.since) => stream.read(history),
             None if history.since.is_none() => vec![],
             _ if incomplete => return Answered::Now(Answer::Failed(ErrorCode::Internal)),
@@ -465,7 +471,13 @@ impl Ownership {
 
     /// Whether a slot was won while a holder was missing, a moment ago.
     pub fn is_incomplete(&self, slot: Slot, now: Millis) -> bool {
-        matches!(self.table.role(slot), Role::Owner { incomplete_until, .. } if now < incomplete_until)
+        matches!(self.table.role(slot), Role::Owner { missing, .. } if now < missing.incomplete_until)
+    }
+
+    /// Whether a slot was won a moment ago without so many holders that they may be all who have the
+    /// last that was acknowledged: what is here isn't shown as all there is.
+    fn is_short(&self, slot: Slot, now: Millis) -> bool {
+        matches!(self.table.role(slot), Role::Owner { missing, .. } if now < missing.short_until)
     }
 
     fn compare_interest(&self, from: Incarnation, slots: &[(Slot, u64)], out: &mut Out) {

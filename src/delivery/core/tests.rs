@@ -1,4 +1,4 @@
-//! Users' records across three cores whose frames a test may lose.
+//! Users' records, and reads of a new owner, across three cores whose frames a test may lose.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, NodeId};
+use crate::protocol::message::{History, Message};
 use crate::protocol::user::{USER_SUBSCRIPTIONS_MAX, UserChange};
 
 const SLOTS: u16 = 16;
@@ -116,6 +117,23 @@ impl Mesh {
         };
         let text = |value: Bytes| String::from_utf8(value.to_vec()).expect("text");
         attributes.into_iter().map(|(key, value)| (key.to_string(), text(value))).collect()
+    }
+
+    fn publish(&mut self, node: Incarnation, data: &'static str) {
+        let data = Bytes::from_static(data.as_bytes());
+        let message = Arc::new(Message { data, ..Message::default() });
+        let reply = self.ask(node, Ask::Publish { message, key: None });
+        assert!(matches!(reply, Reply::Published { .. }), "{reply:?}");
+    }
+
+    /// How many publications alice's inbox shows.
+    fn history(&mut self, node: Incarnation) -> Result<usize, ErrorCode> {
+        let history = History { limit: 10, since: None, reverse: false };
+        match self.ask(node, Ask::History(history)) {
+            Reply::History { publications, .. } => Ok(publications.len()),
+            Reply::Failed(code) => Err(code),
+            other => panic!("no history: {other:?}"),
+        }
     }
 
     fn attach(&mut self, node: Incarnation, client: u128) -> Vec<Channel> {
@@ -269,6 +287,33 @@ fn a_change_that_nobody_was_told_of_is_told_by_the_next_owner() {
     mesh.ask(owner, Ask::Change(UserChange::Subscribe(news())));
     mesh.kill(owner);
     assert_eq!(mesh.told, [(gateway, vec![news()])]);
+}
+
+#[test]
+fn a_new_owner_shows_at_once_what_one_death_can_not_have_taken() {
+    let mut mesh = Mesh::new();
+    let [owner, _, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.kill(owner);
+    assert_eq!(mesh.history(gateway), Ok(1));
+}
+
+#[test]
+fn a_new_owner_shows_nothing_as_current_while_a_living_node_is_silent() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.set(gateway, "k", "1");
+    mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
+    mesh.kill(owner);
+    mesh.run(1_000);
+    assert!(mesh.cores[&successor].ownership().owns(alice().slot(SLOTS)));
+    assert_eq!(mesh.history(gateway), Err(ErrorCode::Internal));
+    assert_eq!(mesh.ask(gateway, Ask::Attributes(None)), Reply::Failed(ErrorCode::Internal));
+    mesh.lost = |_| false;
+    mesh.run(1_500);
+    assert_eq!(mesh.history(gateway), Ok(1));
+    assert_eq!(mesh.get(gateway), one("k", "1"));
 }
 
 #[test]
