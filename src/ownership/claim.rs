@@ -622,6 +622,10 @@ impl Ownership {
                     rejected.push((slot, higher));
                     continue;
                 }
+                // The next owner takes in what this one made before it serves.
+                if let Some((_, doubtful)) = self.doubtful.get_mut(&slot) {
+                    doubtful.retain(|_, ended| *term > ended.term + 1);
+                }
                 let holding = self.holdings.get(&slot).filter(|holding| !holding.is_empty());
                 digests.extend(holding.map(|holding| (slot, holding.digest())));
                 let interest = in_parts(interest(slot));

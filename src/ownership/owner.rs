@@ -14,19 +14,23 @@ use super::learner::Learning;
 use super::lease::Leases;
 use super::log::Log;
 use super::out::{Out, World};
-use super::parked::Parked;
+use super::parked::{PARKED_MS, Parked};
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Change, Lane, Outcome, PeerFrame};
 use crate::protocol::time::Millis;
 
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
+/// How long it is remembered what wasn't committed when a slot was lost: its senders have given up by
+/// then.
+const DOUBTFUL_MS: u64 = 2 * PARKED_MS;
 /// How long after a change of the world strays are shown.
 const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 /// How often audiences are looked through for gateways that died.
@@ -73,6 +77,9 @@ pub struct Ownership {
     pub(super) due: Due,
     /// Answers to those who waited for a slot that is owned no more.
     pub(super) bounced: Vec<(Incarnation, PeerFrame)>,
+    /// Changes of records that weren't committed when their slot was lost, when that was, and under
+    /// which epoch each was made.
+    pub(super) doubtful: BTreeMap<Slot, (Millis, BTreeMap<OperationId, Epoch>)>,
     pub(super) following: BTreeMap<Slot, Following>,
     pub(super) wanted: BTreeMap<Slot, Wanted>,
     pub(super) owed: Owed,
@@ -154,6 +161,7 @@ impl Ownership {
             logs: BTreeMap::new(),
             due: Due::default(),
             bounced: Vec::new(),
+            doubtful: BTreeMap::new(),
             following: BTreeMap::new(),
             wanted: BTreeMap::new(),
             owed: Owed::default(),
@@ -214,6 +222,7 @@ impl Ownership {
     /// Does what is due.
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
         self.parked.expire(now);
+        self.doubtful.retain(|_, (lost, _)| now.since(*lost) < DOUBTFUL_MS);
         self.expire_pulls(now);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
@@ -378,7 +387,7 @@ impl Ownership {
                     // It may not be asked itself: from now on it can't show what it has as current.
                     self.owe_fence(before.owner, slot, epoch);
                 }
-                self.close_log(slot, epoch.owner);
+                self.close_log((slot, before), epoch.owner, now);
                 self.end_lease(slot);
                 self.wanted.remove(&slot);
                 self.audiences.remove(&slot);

@@ -18,6 +18,7 @@ use crate::protocol::peer::{
     SlotInterest, Span,
 };
 use crate::protocol::time::Millis;
+use crate::protocol::user::UserChange;
 
 /// Questions that may wait for one change to be committed; over it they are refused for now.
 const DEFERRED_MAX: usize = 1_024;
@@ -140,6 +141,9 @@ impl Ownership {
             Body::Publish { message, key } => (message, key),
             Body::User(change) => {
                 let (known, ttl_ms) = (number < expected, options.history_ttl_ms);
+                if known && self.may_have_lost(slot, id, &channel, &change) {
+                    return result(Outcome::Failed(ErrorCode::Internal));
+                }
                 let outcome = self.change_user(slot, (id, known), (channel, ttl_ms), change, now);
                 return outcome.into_iter().for_each(result);
             }
@@ -205,6 +209,23 @@ impl Ownership {
             }
             None => Repeated::Unknown,
         }
+    }
+
+    /// Whether a change of a record may be lost that this node made when it had a successor already:
+    /// what that acknowledged before may have undone it.
+    fn may_have_lost(
+        &self,
+        slot: Slot,
+        id: OperationId,
+        user: &Channel,
+        change: &UserChange,
+    ) -> bool {
+        let doubtful = self.doubtful.get(&slot).and_then(|(_, doubtful)| doubtful.get(&id));
+        let record = self.holdings.get(&slot).and_then(|holding| holding.user(user));
+        let last = record.and_then(|record| record.last(&change.field()));
+        doubtful
+            .zip(last)
+            .is_some_and(|(epoch, last)| last.change != *change && last.stamp.epoch > *epoch)
     }
 
     fn waiting_for(&mut self, slot: Slot, position: Position) -> Option<&mut Waiting> {

@@ -375,3 +375,29 @@ fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
     let left = [owner, successor, third].map(|node| holds(&mesh, node));
     assert_eq!(left, [true, true, false]);
 }
+
+#[test]
+fn a_change_that_its_owner_may_have_lost_to_its_successor_is_not_called_made() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    // The owner doesn't know that the others take it for dead.
+    let old = mesh.cores.remove(&owner).expect("an owner");
+    mesh.see(&[successor, third]);
+    mesh.run(500);
+    assert_eq!(mesh.set(third, "k", "1"), Reply::Changed { copies: 2 });
+    // It changes the same field, which nobody else hears of, and is back.
+    mesh.cores.insert(owner, old);
+    mesh.lost = |frame| !matches!(frame, PeerFrame::Operation(_));
+    let (key, value) = ("k".into(), Bytes::from_static(b"2"));
+    let number = mesh.begin(owner, Ask::Change(UserChange::Set { key, value }));
+    mesh.lost = |frame| matches!(frame, PeerFrame::Operation(_));
+    mesh.see(&[owner, successor, third]);
+    mesh.run(1_000);
+    assert!(mesh.cores[&owner].ownership().owns(alice().slot(SLOTS)));
+    mesh.lost = |_| false;
+    mesh.run(2_000);
+    assert_eq!(mesh.replies.get(&number), Some(&Reply::Failed(ErrorCode::Internal)));
+    for node in [owner, successor, third] {
+        assert_eq!(mesh.get(node), one("k", "1"));
+    }
+}
