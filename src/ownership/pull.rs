@@ -137,6 +137,11 @@ impl Ownership {
         }
     }
 
+    /// Whether a stray as it is now is on its way.
+    pub(super) fn is_pulling(&self, from: Incarnation, stray: (Slot, u64)) -> bool {
+        self.pulling.values().any(|pull| pull.from == from && pull.strays.contains(&stray))
+    }
+
     /// Gives up pulls that nobody takes, and those that nobody serves.
     pub(super) fn expire_pulls(&mut self, now: Millis) {
         self.pulls.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
