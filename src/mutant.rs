@@ -34,6 +34,10 @@ pub enum Rule {
     KeepStrays,
     /// The owner acknowledges, not the gateway.
     OwnerAcknowledges,
+    /// A node whose copies are on their way isn't missing.
+    TransferIsAnswer,
+    /// An owner shows nothing as current that nobody has confirmed a moment ago.
+    ReadLease,
     /// A slot that was won while a holder is missing gives no final verdict on positions.
     NoVerdictWhileIncomplete,
     /// What was taken over with a slot is committed before anything is read.
@@ -46,7 +50,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -61,6 +65,8 @@ impl Rule {
         (Self::IndexInEpoch, "index-in-epoch"),
         (Self::KeepStrays, "keep-strays"),
         (Self::OwnerAcknowledges, "owner-acknowledges"),
+        (Self::TransferIsAnswer, "transfer-is-answer"),
+        (Self::ReadLease, "read-lease"),
         (Self::NoVerdictWhileIncomplete, "no-verdict-while-incomplete"),
         (Self::SettleFirst, "settle-first"),
         (Self::LaterStamp, "later-stamp"),

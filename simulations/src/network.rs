@@ -61,9 +61,17 @@ impl Network {
     }
 
     /// From now on nothing passes between a node and all others, or everything does again.
-    /// Says whether that is news.
-    pub(crate) fn isolate(&mut self, node: Incarnation, isolated: bool) -> bool {
-        if isolated { self.isolated.insert(node) } else { self.isolated.remove(&node) }
+    pub(crate) fn isolate(&mut self, node: Incarnation, isolated: bool) {
+        if isolated {
+            self.isolated.insert(node);
+        } else {
+            self.isolated.remove(&node);
+        }
+    }
+
+    /// Whether nothing passes between a node and all others.
+    pub(crate) fn is_isolated(&self, node: Incarnation) -> bool {
+        self.isolated.contains(&node)
     }
 
     /// Nothing that this node sends arrives any more.
@@ -95,7 +103,7 @@ impl Network {
             return Ok(vec![]);
         }
         let before = self.arrivals.entry((from, to, lane)).or_insert(0);
-        let bulk_ms = if lane == Lane::Bulk { self.swarm.bulk_ms } else { 0 };
+        let bulk_ms = if lane == Lane::Bulk && !self.healed { self.swarm.bulk_ms } else { 0 };
         let mut at = now + delay;
         if !overtakes {
             at = at.max(*before + bulk_ms);

@@ -67,6 +67,9 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// Milliseconds between two publications to one channel in `crashes`, on average and at least.
+const CHANNEL_EVERY_MS: u64 = 20;
+
 /// Sizes and rates of one run. Each seed draws its own subset of the faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Swarm {
@@ -84,7 +87,7 @@ pub(crate) struct Swarm {
     /// Milliseconds between two readers who ask for what there is.
     pub(crate) read_every_ms: u64,
     pub(crate) latency_ms: u64,
-    /// Milliseconds that a part of a copy takes on its way beside; 0 = none.
+    /// Milliseconds that a part of a copy takes on its way beside, while there are faults; 0 = none.
     pub(crate) bulk_ms: u64,
     /// Frames lost, in 10,000.
     pub(crate) loss: u32,
@@ -104,6 +107,8 @@ pub(crate) struct Swarm {
     pub(crate) cut_every_ms: u64,
     /// Milliseconds between two pauses of a node; 0 = none.
     pub(crate) pause_every_ms: u64,
+    /// Milliseconds after which the links of a paused node end, with what is on its way to it.
+    pub(crate) idle_ms: u64,
     /// When the others fall quiet, one node stays mute for ever.
     pub(crate) mute_for_ever: bool,
 }
@@ -121,7 +126,7 @@ impl Swarm {
         };
         let (crashes, storms, chaos) = (Scenario::Crashes, Scenario::Storms, Scenario::Chaos);
         let moves = if scenario == chaos { 0.3 } else { of(&[Scenario::Moves, storms], 1.0) };
-        Self {
+        let drawn = Self {
             scenario,
             crash_every_ms: maybe(of(&[chaos], 0.8) + of(&[crashes], 1.0), 500..5_000),
             suspect_every_ms: maybe(of(&[storms], 0.4) + of(&[chaos], 0.6), 700..5_000),
@@ -131,9 +136,9 @@ impl Swarm {
             roam_every_ms: maybe(1.0, 100..1_000),
             move_every_ms: maybe(moves + of(&[crashes], 0.3), 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
-            bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 10..90),
+            bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 10..400),
             publish_every_ms: maybe(1.0, 2..30),
-            read_every_ms: maybe(of(&[crashes], 1.0), 20..200),
+            read_every_ms: maybe(of(&[Scenario::Moves, crashes], 1.0), 20..200),
             faulty_ms: maybe(1.0, 8_000..20_000),
             nodes: maybe(1.0, 3..8) as usize,
             channels: maybe(1.0, 3..20) as usize,
@@ -143,6 +148,15 @@ impl Swarm {
             cut_every_ms: maybe(of(&[storms, chaos], 0.5), 500..4_000),
             pause_every_ms: maybe(of(&[crashes, storms, chaos], 0.4), 1_000..6_000),
             mute_for_ever: maybe(of(&[chaos], 0.3), 1..2) > 0,
-        }
+            idle_ms: match maybe(0.6, 50..1_000) {
+                0 => 1_000,
+                drawn => drawn,
+            },
+        };
+        // Where all positions must be recovered, nobody misses more of a channel while it looks for
+        // a node than one answer carries.
+        let least_ms =
+            if scenario == crashes { CHANNEL_EVERY_MS / drawn.channels as u64 } else { 0 };
+        Self { publish_every_ms: drawn.publish_every_ms.max(least_ms), ..drawn }
     }
 }

@@ -227,8 +227,7 @@ impl World {
             Due::Resume(node) => self.resume(node),
             Due::Unsee(by, whom) => self.unsee(by, whom),
             Due::LinksEnd(node) => {
-                let paused = self.nodes.get(&node).is_some_and(|node| node.paused.is_some());
-                let _news = self.network.isolate(node, paused);
+                self.network.isolate(node, true);
                 Ok(())
             }
             Due::LinksBegin(node) => self.links_begin(node),

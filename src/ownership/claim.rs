@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audience::{self, Audience, in_parts};
 use super::log::Log;
 use super::out::Out;
-use super::owner::{INCOMPLETE_MS, Ownership};
+use super::owner::{Departed, INCOMPLETE_MS, Ownership};
 use super::pull::Lacking;
-use super::table::{Role, ranges_by_term};
+use super::table::{Missing, Role, ranges_by_term};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
@@ -71,6 +71,13 @@ impl Asked {
         self.parts.clear();
         self.parts_total = None;
         self.attempt
+    }
+
+    /// The same for a node that had promised: what it was asked before is lost.
+    fn begin_again(&mut self) -> u32 {
+        self.pulls.clear();
+        self.promised = false;
+        self.ask_again()
     }
 
     /// Notes a part of an answer. A node has promised once all parts of one answer are here.
@@ -270,25 +277,35 @@ impl Ownership {
         lacking.map(|(slot, _)| (*slot, tops(slot))).collect()
     }
 
-    /// Notes that a part of what a node was asked for has come; `ended` = the pull whose last it was.
+    /// Notes that a part of a copy has come from a node: it isn't silent, and what claims wait for
+    /// may be behind others of its copies.
+    pub(super) fn note_transfer(&mut self, from: Incarnation, now: Millis) {
+        if without(Rule::TransferIsAnswer) {
+            return;
+        }
+        let asked = self.claims.values_mut().filter_map(|claim| claim.asked.get_mut(&from));
+        for asked in asked.filter(|asked| asked.promised) {
+            (asked.heard, asked.tries) = (now, 0);
+        }
+    }
+
+    /// Notes that all has come that a node was asked for in one pull.
     pub(super) fn note_pulled(
         &mut self,
         from: Incarnation,
         number: u64,
-        ended: Option<u64>,
+        pull: u64,
         now: Millis,
         out: &mut Out,
     ) {
         if let Some(asked) = self.claims.get_mut(&number).and_then(|c| c.asked.get_mut(&from)) {
-            (asked.heard, asked.tries) = (now, 0);
-            if let Some(pull) = ended {
-                asked.pulls.remove(&pull);
-            }
+            asked.pulls.remove(&pull);
         }
         self.check_claim(number, now, out);
     }
 
-    /// Notes who is silent, and asks silent nodes again: the question, or the answer, may be lost.
+    /// Notes who is silent, and asks silent nodes again: the question, or the answer, may be lost. So
+    /// may be a part of what is pulled.
     pub(super) fn check_silent_claims(&mut self, now: Millis, out: &mut Out) {
         let numbers: Vec<u64> = self.claims.keys().copied().collect();
         for number in numbers {
@@ -296,6 +313,12 @@ impl Ownership {
             let mut again = Vec::new();
             for (node, asked) in &mut claim.asked {
                 let silent_ms = now.since(asked.heard);
+                if asked.promised && asked.pulls.iter().any(|pull| !self.pulling.contains_key(pull))
+                {
+                    // Parts of its answer are lost.
+                    again.push((*node, asked.begin_again()));
+                    continue;
+                }
                 if asked.done() || silent_ms < (asked.tries + 1) * ASK_AGAIN_MS {
                     continue;
                 }
@@ -307,10 +330,7 @@ impl Ownership {
                 }
                 asked.missing = true;
                 (asked.heard, asked.tries) = (now, 0);
-                // It is asked anew; what it was asked before is lost.
-                asked.pulls.clear();
-                asked.promised = false;
-                again.push((*node, asked.ask_again()));
+                again.push((*node, asked.begin_again()));
             }
             let slots = claim.prepare.clone();
             for (node, attempt) in again {
@@ -354,14 +374,16 @@ impl Ownership {
         if complete {
             self.claims.remove(&number);
         }
-        // Who vanished a moment ago may come back with what nobody here has.
-        let vanished = self.departed.values().max().map_or(Millis(0), |at| *at + INCOMPLETE_MS);
-        let silent = if complete { Millis(0) } else { now + INCOMPLETE_MS };
-        let incomplete_until = vanished.max(silent);
+        let mut missing = self.vanished();
+        if !complete {
+            // Whoever is silent lives, and may hold what was acknowledged with fewer copies.
+            let until = now + INCOMPLETE_MS;
+            missing = Missing { incomplete_until: until, short_until: until };
+        }
         self.counts.won += slots.len() as u64;
         self.counts.incomplete += if complete { 0 } else { slots.len() as u64 };
         for slot in &slots {
-            self.table.win(*slot, now, incomplete_until);
+            self.table.win(*slot, now, missing);
             let wanted = interest.remove(slot).into_iter().flatten();
             // Nodes that this one doesn't know yet have a say; those that it saw vanish don't.
             let wanted = wanted.filter(|(gateway, _)| !self.departed.contains_key(gateway));
@@ -371,6 +393,20 @@ impl Ownership {
         self.announce_owned(&live, slots.iter().copied(), out);
         for slot in slots {
             self.replay(slot, now, out);
+        }
+    }
+
+    /// Who vanished a moment ago may come back with what nobody here has; and if as many did as there
+    /// are copies, with what was acknowledged. Who left in order had nothing that others lack.
+    fn vanished(&self) -> Missing {
+        let until = |departed: &Departed| departed.at + INCOMPLETE_MS;
+        let all = self.departed.values();
+        let mut members: Vec<Millis> = all.clone().filter(|d| d.member).map(until).collect();
+        members.sort_unstable_by(|one, other| other.cmp(one));
+        let short = members.get(usize::from(self.copies) - 1);
+        Missing {
+            incomplete_until: all.map(until).max().unwrap_or_default(),
+            short_until: short.copied().unwrap_or_default(),
         }
     }
 
@@ -414,11 +450,12 @@ impl Ownership {
         }
     }
 
-    /// Everybody has answered: what isn't known here isn't known anywhere.
+    /// Everybody who is here has answered: what isn't known here isn't known to any of them.
     fn complete(&mut self, number: u64) {
         let Some(claim) = self.claims.remove(&number) else { return };
+        let missing = self.vanished();
         for slot in claim.slots {
-            self.table.complete(slot);
+            self.table.complete(slot, missing);
         }
     }
 
@@ -586,6 +623,10 @@ impl Ownership {
                 if let Some(higher) = self.promise_to(slot, epoch, now) {
                     rejected.push((slot, higher));
                     continue;
+                }
+                // The next owner takes in what this one made before it serves.
+                if let Some((_, doubtful)) = self.doubtful.get_mut(&slot) {
+                    doubtful.retain(|_, ended| *term > ended.term + 1);
                 }
                 let holding = self.holdings.get(&slot).filter(|holding| !holding.is_empty());
                 digests.extend(holding.map(|holding| (slot, holding.digest())));

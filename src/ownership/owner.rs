@@ -15,13 +15,14 @@ use super::learner::Learning;
 use super::lease::Leases;
 use super::log::Log;
 use super::out::{Out, World};
-use super::parked::Parked;
+use super::parked::{PARKED_MS, Parked};
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Change, Lane, Outcome, PeerFrame};
 use crate::protocol::time::Millis;
 
@@ -31,12 +32,23 @@ pub const INCOMPLETE_MS: u64 = 5_000;
 /// How long an owner that stepped down leaves a slot that is its own, as it sees the view, to a
 /// living claimant at least: until it sees what the other sees.
 const LEFT_MS: u64 = 500;
+/// How long it is remembered what wasn't committed when a slot was lost: its senders have given up by
+/// then.
+const DOUBTFUL_MS: u64 = 2 * PARKED_MS;
 /// How long after a change of the world strays are shown.
 const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 /// How often audiences are looked through for gateways that died.
 const SWEEP_MS: u64 = 5_000;
 /// Holdings looked at for expired publications in one tick.
 const EXPIRED_PER_TICK: usize = 64;
+
+/// A node that isn't alive any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departed {
+    pub(super) at: Millis,
+    /// It was in the view until then: it didn't leave in order.
+    pub(super) member: bool,
+}
 
 /// What keeps a slot from being claimed for a while.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +81,16 @@ pub struct Ownership {
     pub(super) due: Due,
     /// Answers to those who waited for a slot that is owned no more.
     pub(super) bounced: Vec<(Incarnation, PeerFrame)>,
+    /// Changes of records that weren't committed when their slot was lost, when that was, and under
+    /// which epoch each was made.
+    pub(super) doubtful: BTreeMap<Slot, (Millis, BTreeMap<OperationId, Epoch>)>,
     pub(super) following: BTreeMap<Slot, Following>,
     pub(super) wanted: BTreeMap<Slot, Wanted>,
     pub(super) owed: Owed,
     pub(super) leases: Leases,
     pub(super) sessions: Sessions,
     pub(super) attendance: Attendance,
-    pub(super) departed: BTreeMap<Incarnation, Millis>,
+    pub(super) departed: BTreeMap<Incarnation, Departed>,
     pub(super) world: World,
     pub(super) random: StdRng,
     pub(super) leaving: bool,
@@ -152,6 +167,7 @@ impl Ownership {
             logs: BTreeMap::new(),
             due: Due::default(),
             bounced: Vec::new(),
+            doubtful: BTreeMap::new(),
             following: BTreeMap::new(),
             wanted: BTreeMap::new(),
             owed: Owed::default(),
@@ -177,13 +193,16 @@ impl Ownership {
     pub fn set_world(&mut self, world: World, now: Millis, out: &mut Out) {
         let gone = self.world.live.iter().filter(|node| !world.lives(**node));
         for node in gone.copied().collect::<Vec<_>>() {
-            self.departed.insert(node, now);
+            let member = self.world.members.binary_search(&node).is_ok();
+            self.departed.insert(node, Departed { at: now, member });
             self.forget_gateway(node, now, out);
         }
         let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);
         let came: Vec<Incarnation> = came.copied().collect();
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
-        self.departed.retain(|node, at| !world.lives(*node) && now.since(*at) < 2 * INCOMPLETE_MS);
+        self.departed.retain(|node, departed| {
+            !world.lives(*node) && now.since(departed.at) < 2 * INCOMPLETE_MS
+        });
         self.world = world;
         self.drop_departed_from_claims(now, out);
         // A slot isn't left to the dead.
@@ -214,6 +233,7 @@ impl Ownership {
     /// Does what is due.
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
         self.parked.expire(now);
+        self.doubtful.retain(|_, (lost, _)| now.since(*lost) < DOUBTFUL_MS);
         self.expire_pulls(now);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
@@ -389,7 +409,7 @@ impl Ownership {
                     // It may not be asked itself: from now on it can't show what it has as current.
                     self.owe_fence(before.owner, slot, epoch);
                 }
-                self.close_log(slot, epoch.owner);
+                self.close_log((slot, before), epoch.owner, now);
                 self.end_lease(slot);
                 self.wanted.remove(&slot);
                 self.audiences.remove(&slot);

@@ -137,6 +137,11 @@ impl Ownership {
         }
     }
 
+    /// Whether a stray as it is now is on its way.
+    pub(super) fn is_pulling(&self, from: Incarnation, stray: (Slot, u64)) -> bool {
+        self.pulling.values().any(|pull| pull.from == from && pull.strays.contains(&stray))
+    }
+
     /// Gives up pulls that nobody takes, and those that nobody serves.
     pub(super) fn expire_pulls(&mut self, now: Millis) {
         self.pulls.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
@@ -153,15 +158,15 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
-        let Some(pulling) = self.pulling.get_mut(&pull).filter(|pulling| pulling.from == from)
-        else {
-            return;
-        };
-        if number != pulling.received + 1 {
-            // A part was lost: what follows it isn't acknowledged, so the pull is begun anew.
+        let expected = |p: &&mut Pulling| p.from == from && number > p.received;
+        let Some(pulling) = self.pulling.get_mut(&pull).filter(expected) else { return };
+        if number > pulling.received + 1 {
+            // A part was lost: the pull is begun anew from what is here.
+            self.pulling.remove(&pull);
             return;
         }
         (pulling.received, pulling.progress) = (number, now);
+        self.note_transfer(from, now);
         for copy in copies {
             let slot = copy.slot;
             if !self.table.contains(slot) {
@@ -196,8 +201,8 @@ impl Ownership {
             self.note_followed(from, pull, now, out);
         }
         out.send(from, Lane::Control, PeerFrame::PulledAck { pull, number });
-        if claim != NO_CLAIM {
-            self.note_pulled(from, claim, last.then_some(pull), now, out);
+        if last && claim != NO_CLAIM {
+            self.note_pulled(from, claim, pull, now, out);
         }
     }
 }

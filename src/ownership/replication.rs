@@ -10,6 +10,7 @@ use super::requests::deliver;
 use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Change, FollowedSlot, Lane, Outcome, PeerFrame, SlotTail, TailAck};
 use crate::protocol::time::Millis;
 
@@ -130,11 +131,23 @@ impl Ownership {
     }
 
     /// Ends the log of a slot that is owned no more. Who waits is to ask the new owner.
-    pub(super) fn close_log(&mut self, slot: Slot, owner: Incarnation) {
+    pub(super) fn close_log(
+        &mut self,
+        (slot, ended): (Slot, Epoch),
+        owner: Incarnation,
+        now: Millis,
+    ) {
         let Some(log) = self.logs.remove(&slot) else { return };
         self.counts.fenced += log.uncommitted() as u64;
         for waiting in log.waiting {
-            let Waiting { results, asks, .. } = waiting;
+            let Waiting { place, results, asks, .. } = waiting;
+            if matches!(place, Some(Place::User(..))) {
+                let (lost, doubtful) = self.doubtful.entry(slot).or_default();
+                *lost = now;
+                for &(gateway, number) in &results {
+                    doubtful.entry(OperationId { gateway, number }).or_insert(ended);
+                }
+            }
             self.bounced.extend(results.into_iter().map(|(gateway, number)| {
                 let outcome = Outcome::NotOwner(Some(owner));
                 (gateway, PeerFrame::Result { slot, number, outcome })

@@ -19,6 +19,7 @@ use crate::protocol::peer::{
     SlotInterest, Span,
 };
 use crate::protocol::time::Millis;
+use crate::protocol::user::UserChange;
 
 /// Questions that may wait for one change to be committed; over it they are refused for now.
 const DEFERRED_MAX: usize = 1_024;
@@ -142,6 +143,9 @@ impl Ownership {
             Body::Publish { message, key } => (message, key),
             Body::User(change) => {
                 let (known, ttl_ms) = (number < expected, options.history_ttl_ms);
+                if known && self.may_have_lost(slot, id, &channel, &change) {
+                    return result(Outcome::Failed(ErrorCode::Internal));
+                }
                 let outcome = self.change_user(slot, (id, known), (channel, ttl_ms), change, now);
                 return outcome.into_iter().for_each(result);
             }
@@ -207,6 +211,23 @@ impl Ownership {
             }
             None => Repeated::Unknown,
         }
+    }
+
+    /// Whether a change of a record may be lost that this node made when it had a successor already:
+    /// what that acknowledged before may have undone it.
+    fn may_have_lost(
+        &self,
+        slot: Slot,
+        id: OperationId,
+        user: &Channel,
+        change: &UserChange,
+    ) -> bool {
+        let doubtful = self.doubtful.get(&slot).and_then(|(_, doubtful)| doubtful.get(&id));
+        let record = self.holdings.get(&slot).and_then(|holding| holding.user(user));
+        let last = record.and_then(|record| record.last(&change.field()));
+        doubtful
+            .zip(last)
+            .is_some_and(|(epoch, last)| last.change != *change && last.stamp.epoch > *epoch)
     }
 
     fn waiting_for(&mut self, slot: Slot, position: Position) -> Option<&mut Waiting> {
@@ -317,6 +338,9 @@ impl Ownership {
                 Ok(user) => Answer::User(user),
                 Err(code) => Answer::Failed(code),
             }),
+            Query::Attributes(_) if self.is_short(slot, now) => {
+                Answered::Now(Answer::Failed(ErrorCode::Internal))
+            }
             Query::Attributes(key) => Answered::Now(match self.user(slot, channel, now) {
                 Ok(record) => {
                     let attributes = record.map(|record| record.attributes(key.as_deref()));
@@ -414,6 +438,9 @@ impl Ownership {
         let incomplete = self.incomplete(slot, now);
         let known = self.holdings.get(&slot).and_then(|holding| holding.stream(channel));
         let publications = match known {
+            _ if self.is_short(slot, now) => {
+                return Answered::Now(Answer::Failed(ErrorCode::Internal));
+            }
             Some(stream) if stream.knows(history.since) => stream.read(history),
             None if history.since.is_none() => vec![],
             _ if incomplete => return Answered::Now(Answer::Failed(ErrorCode::Internal)),
@@ -465,7 +492,13 @@ impl Ownership {
 
     /// Whether a slot was won while a holder was missing, a moment ago.
     pub fn is_incomplete(&self, slot: Slot, now: Millis) -> bool {
-        matches!(self.table.role(slot), Role::Owner { incomplete_until, .. } if now < incomplete_until)
+        matches!(self.table.role(slot), Role::Owner { missing, .. } if now < missing.incomplete_until)
+    }
+
+    /// Whether a slot was won a moment ago without so many holders that they may be all who have the
+    /// last that was acknowledged: what is here isn't shown as all there is.
+    fn is_short(&self, slot: Slot, now: Millis) -> bool {
+        matches!(self.table.role(slot), Role::Owner { missing, .. } if now < missing.short_until)
     }
 
     fn compare_interest(

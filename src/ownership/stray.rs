@@ -82,7 +82,7 @@ impl Ownership {
                 if self.is_replicated(slot) {
                     kept.push((slot, digest));
                 }
-            } else {
+            } else if !self.is_pulling(from, (slot, digest)) {
                 lacking.push((slot, holding.map(|h| h.tops()).unwrap_or_default()));
                 strays.push((slot, digest));
             }

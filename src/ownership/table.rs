@@ -19,9 +19,18 @@ pub enum Role {
         index: u64,
         /// When it won.
         won: Millis,
-        /// Until then a holder that is missing may come back with what isn't known here.
-        incomplete_until: Millis,
+        /// Until when it may not know everything.
+        missing: Missing,
     },
+}
+
+/// Until when nodes that are missing may come back with what isn't known where a slot was won.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Missing {
+    /// Anything: some node is missing.
+    pub incomplete_until: Millis,
+    /// What was acknowledged: so many are missing that they may be all who hold it.
+    pub short_until: Millis,
 }
 
 /// What became of a promise that was asked for.
@@ -113,10 +122,10 @@ impl SlotTable {
     }
 
     /// Ends a claim in ownership.
-    pub fn win(&mut self, slot: Slot, now: Millis, incomplete_until: Millis) {
+    pub fn win(&mut self, slot: Slot, now: Millis, missing: Missing) {
         if let Some(cell) = self.cells.get_mut(slot.index()) {
             debug_assert_eq!(cell.promised.owner, self.me, "an owner has promised to itself");
-            cell.role = Role::Owner { index: 1, won: now, incomplete_until };
+            cell.role = Role::Owner { index: 1, won: now, missing };
         }
     }
 
@@ -141,12 +150,13 @@ impl SlotTable {
         Some((epoch, *index - 1))
     }
 
-    /// Marks an owned slot as complete: all that could be asked has answered.
-    pub fn complete(&mut self, slot: Slot) {
-        if let Some(Cell { role: Role::Owner { incomplete_until, .. }, .. }) =
+    /// Marks an owned slot as complete: all that can be asked has answered. `left`: who can't
+    /// be.
+    pub fn complete(&mut self, slot: Slot, left: Missing) {
+        if let Some(Cell { role: Role::Owner { missing, .. }, .. }) =
             self.cells.get_mut(slot.index())
         {
-            *incomplete_until = Millis(0);
+            *missing = left;
         }
     }
 }
@@ -195,7 +205,7 @@ mod tests {
     fn a_promise_to_another_ends_ownership() {
         let mut table = SlotTable::new(ME, 4);
         table.begin_claim(Slot(0), 1);
-        table.win(Slot(0), Millis(1), Millis(0));
+        table.win(Slot(0), Millis(1), Missing::default());
         assert_eq!(table.next_index(Slot(0)).map(|(_, index)| index), Some(1));
         assert_eq!(table.next_index(Slot(0)).map(|(_, index)| index), Some(2));
         table.promise(Slot(0), Epoch { term: 2, owner: OTHER });

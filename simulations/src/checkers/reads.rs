@@ -1,5 +1,7 @@
-//! Reads are current: what was acknowledged before somebody asked is in the answer. Holds where
-//! nobody is taken for dead that lives, so that two never own a slot unknown to each other.
+//! Reads are current: what was acknowledged before somebody asked is in the answer, also while an old
+//! owner doesn't know of the new one. Holds where nobody is taken for dead before its leases are
+//! over: a claimant doesn't wait for them. Nor does it ask others that it takes for dead by
+//! mistake, who may still confirm the old owner.
 use anyhow::ensure;
 use orbweb::ownership::stream::READ_LEN_MAX;
 use orbweb::protocol::channel::Channel;

@@ -8,9 +8,6 @@ use super::{Due, World};
 use crate::membership::{Seen, State};
 use crate::options::Scenario;
 
-/// A link over which nothing was heard for so long ends, with what was on its way.
-const LINK_IDLE_MS: u64 = 1_000;
-
 impl World {
     /// A node dies, if the others can bear it: an operator restarts nodes one after the other, and
     /// only what copies are promised against may happen.
@@ -134,8 +131,8 @@ impl World {
         self.log(|| format!("{whom:?} pauses for {wait} ms"));
         self.outcome.mark("pause", 1);
         self.plan(Due::Resume(whom), wait);
-        if wait > LINK_IDLE_MS {
-            self.plan(Due::LinksEnd(whom), LINK_IDLE_MS);
+        if wait > self.swarm.idle_ms {
+            self.plan(Due::LinksEnd(whom), self.swarm.idle_ms);
         }
         if wait > 800 {
             for by in self.nodes.keys().copied().filter(|by| *by != whom).collect::<Vec<_>>() {
@@ -148,8 +145,9 @@ impl World {
     pub(super) fn resume(&mut self, node: Incarnation) -> anyhow::Result<()> {
         let waiting = self.nodes.get_mut(&node).and_then(|node| node.paused.take());
         self.log(|| format!("{node:?} resumes"));
-        if self.network.isolate(node, false) {
-            self.plan(Due::LinksBegin(node), 50);
+        if self.network.is_isolated(node) {
+            let wait = self.random.random_range(20..300);
+            self.plan(Due::LinksBegin(node), wait);
         }
         for event in waiting.into_iter().flatten() {
             self.tell(node, event)?;
@@ -169,8 +167,12 @@ impl World {
         Ok(())
     }
 
-    /// The links of a node that was paused for long are new.
+    /// The links of a node that was paused for long are new, unless it is paused again.
     pub(super) fn links_begin(&mut self, node: Incarnation) -> anyhow::Result<()> {
+        if self.nodes.get(&node).is_none_or(|node| node.paused.is_some()) {
+            return Ok(());
+        }
+        self.network.isolate(node, false);
         for other in self.nodes.keys().copied().filter(|other| *other != node).collect::<Vec<_>>() {
             self.mend(node, other)?;
             self.mend(other, node)?;

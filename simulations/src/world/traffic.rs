@@ -7,6 +7,7 @@ use rand::Rng;
 use orbweb::delivery::event::{
     Ask, Delivery, DeliveryBody, History, Recover, Reply, Request, RequestId, ShardId,
 };
+use orbweb::ownership::stream::READ_LEN_MAX;
 use orbweb::protocol::channel::Channel;
 use orbweb::protocol::ids::{ClientId, Incarnation, Position};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
@@ -240,8 +241,13 @@ impl World {
         match (subscriber.position, recovered) {
             _ if fleeting => {}
             (Some(_), true) => self.clients.recovered += 1,
-            (Some(_), false) => {
-                self.clients.unrecovered += 1;
+            (Some(before), false) => {
+                let missed = position.map_or(0, |top| top.offset.saturating_sub(before.offset));
+                // More than one answer carries is never recovered.
+                match missed > READ_LEN_MAX as u64 {
+                    true => self.outcome.mark("missed more than one answer carries", 1),
+                    false => self.clients.unrecovered += 1,
+                }
                 subscriber.seen.clear();
             }
             (None, _) => {}

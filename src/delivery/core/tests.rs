@@ -1,4 +1,4 @@
-//! Users' records across a few cores whose frames a test may lose.
+//! Users' records, and reads of a new owner, across a few cores whose frames a test may lose.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, NodeId};
+use crate::protocol::message::{History, Message};
 use crate::protocol::user::{Status, USER_SUBSCRIPTIONS_MAX, UserChange, UserState};
 
 const SLOTS: u16 = 16;
@@ -161,6 +162,23 @@ impl Mesh {
         };
         let text = |value: Bytes| String::from_utf8(value.to_vec()).expect("text");
         attributes.into_iter().map(|(key, value)| (key.to_string(), text(value))).collect()
+    }
+
+    fn publish(&mut self, node: Incarnation, data: &'static str) {
+        let data = Bytes::from_static(data.as_bytes());
+        let message = Arc::new(Message { data, ..Message::default() });
+        let reply = self.ask(node, Ask::Publish { message, key: None });
+        assert!(matches!(reply, Reply::Published { .. }), "{reply:?}");
+    }
+
+    /// How many publications alice's inbox shows.
+    fn history(&mut self, node: Incarnation) -> Result<usize, ErrorCode> {
+        let history = History { limit: 10, since: None, reverse: false };
+        match self.ask(node, Ask::History(history)) {
+            Reply::History { publications, .. } => Ok(publications.len()),
+            Reply::Failed(code) => Err(code),
+            other => panic!("no history: {other:?}"),
+        }
     }
 
     fn attach(&mut self, node: Incarnation, client: u128) -> Vec<Channel> {
@@ -326,6 +344,33 @@ fn a_change_that_nobody_was_told_of_is_told_by_the_next_owner() {
 }
 
 #[test]
+fn a_new_owner_shows_at_once_what_one_death_can_not_have_taken() {
+    let mut mesh = Mesh::new();
+    let [owner, _, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.kill(owner);
+    assert_eq!(mesh.history(gateway), Ok(1));
+}
+
+#[test]
+fn a_new_owner_shows_nothing_as_current_while_a_living_node_is_silent() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.set(gateway, "k", "1");
+    mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
+    mesh.kill(owner);
+    mesh.run(1_000);
+    assert!(mesh.cores[&successor].ownership().owns(alice().slot(SLOTS)));
+    assert_eq!(mesh.history(gateway), Err(ErrorCode::Internal));
+    assert_eq!(mesh.ask(gateway, Ask::Attributes(None)), Reply::Failed(ErrorCode::Internal));
+    mesh.lost = |_| false;
+    mesh.run(1_500);
+    assert_eq!(mesh.history(gateway), Ok(1));
+    assert_eq!(mesh.get(gateway), one("k", "1"));
+}
+
+#[test]
 fn too_many_subscriptions_are_refused() {
     let mut mesh = Mesh::new();
     let [owner, ..] = mesh.roles();
@@ -418,6 +463,32 @@ fn a_slot_goes_to_a_node_that_joins_once_and_parks_nothing_though_others_see_it_
     assert_eq!(won(&mesh), before, "nobody took a slot back");
     assert!(mesh.cores[&joins].ownership().owns(slot));
     assert_eq!(mesh.get(old[1]), one("k", &value.to_string()));
+}
+
+#[test]
+fn a_change_that_its_owner_may_have_lost_to_its_successor_is_not_called_made() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    // The owner doesn't know that the others take it for dead.
+    let old = mesh.cores.remove(&owner).expect("an owner");
+    mesh.see(&[successor, third]);
+    mesh.run(500);
+    assert_eq!(mesh.set(third, "k", "1"), Reply::Changed { copies: 2 });
+    // It changes the same field, which nobody else hears of, and is back.
+    mesh.cores.insert(owner, old);
+    mesh.lost = |frame| !matches!(frame, PeerFrame::Operation(_));
+    let (key, value) = ("k".into(), Bytes::from_static(b"2"));
+    let number = mesh.begin(owner, alice(), Ask::Change(UserChange::Set { key, value }));
+    mesh.lost = |frame| matches!(frame, PeerFrame::Operation(_));
+    mesh.see(&[owner, successor, third]);
+    mesh.run(1_000);
+    assert!(mesh.cores[&owner].ownership().owns(alice().slot(SLOTS)));
+    mesh.lost = |_| false;
+    mesh.run(2_000);
+    assert_eq!(mesh.replies.get(&number), Some(&Reply::Failed(ErrorCode::Internal)));
+    for node in [owner, successor, third] {
+        assert_eq!(mesh.get(node), one("k", "1"));
+    }
 }
 
 mod status;
