@@ -20,7 +20,7 @@ use orbweb::ownership::serving::Serving;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Slot};
 
-use crate::checkers::attendance::OFFLINE_AFTER_MS;
+use crate::checkers::attendance::{OFFLINE_AFTER_MS, OFFLINE_SOON_MS};
 use crate::checkers::names::Names;
 use crate::checkers::promises::Promises;
 use crate::checkers::released::Released;
@@ -170,7 +170,9 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        let sessions = Sessions { offline_after_ms: OFFLINE_AFTER_MS, ttl_ms: 120_000 };
+        let strict = matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes);
+        let offline_after_ms = if strict { OFFLINE_AFTER_MS } else { OFFLINE_SOON_MS };
+        let sessions = Sessions { offline_after_ms, ttl_ms: 120_000 };
         Settings { slots: self.swarm.slots, copies: self.swarm.copies, sessions }
     }
 

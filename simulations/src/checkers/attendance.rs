@@ -4,8 +4,11 @@
 use anyhow::ensure;
 use orbweb::protocol::ids::{ClientId, Incarnation};
 
-/// How long somebody may be without a connection and isn't called offline.
+/// How long somebody may be without a connection and isn't called offline, where it is checked when
+/// that is said. Longer than what is lost takes to be told again.
 pub(crate) const OFFLINE_AFTER_MS: u64 = 6_500;
+/// The same where only the end is checked: owners that come late into their own wait anew.
+pub(crate) const OFFLINE_SOON_MS: u64 = 3_000;
 /// Within this after a change everybody who watches was told, or was told of a later one.
 const TOLD_WITHIN_MS: u64 = 9_000;
 
