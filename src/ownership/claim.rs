@@ -20,6 +20,8 @@ use crate::protocol::time::Millis;
 pub const SILENT_MS: u64 = 1_000;
 /// Pause before a node that is silent is asked again.
 const ASK_AGAIN_MS: u64 = 250;
+/// Questions to one node whose answers may get lost in the middle before the claim goes on without it.
+const ATTEMPTS_MAX: u32 = 16;
 /// A slot that was not lost again for so long after a pause starts with a short pause the next time.
 const FORGIVEN_MS: u64 = 20_000;
 /// The number of a pull that belongs to no claim.
@@ -273,8 +275,7 @@ impl Ownership {
             claim.slots.contains(slot) && ours != Some(digest)
         };
         let lacking = digests.iter().filter(|(slot, digest)| differs(slot, *digest));
-        let tops = |slot| self.holdings.get(slot).map(|h| h.tops()).unwrap_or_default();
-        lacking.map(|(slot, _)| (*slot, tops(slot))).collect()
+        lacking.map(|(slot, _)| (*slot, self.tops(*slot))).collect()
     }
 
     /// Notes that a part of a copy has come from a node: it isn't silent, and what claims wait for
@@ -315,8 +316,10 @@ impl Ownership {
                 let silent_ms = now.since(asked.heard);
                 if asked.promised && asked.pulls.iter().any(|pull| !self.pulling.contains_key(pull))
                 {
-                    // Parts of its answer are lost.
-                    again.push((*node, asked.begin_again()));
+                    // Parts of its answer are lost, or don't fit. Not for ever: what it has is a stray
+                    // then.
+                    asked.missing |= asked.attempt >= ATTEMPTS_MAX;
+                    again.extend((!asked.missing).then(|| (*node, asked.begin_again())));
                     continue;
                 }
                 if asked.done() || silent_ms < (asked.tries + 1) * ASK_AGAIN_MS {
@@ -572,7 +575,7 @@ impl Ownership {
             // Two owned a slot, each out of the other's sight: the lesser steps down when it hears
             // of this, and what it has is taken over.
             self.announce_owned_on(Lane::Control, &[from], mine.iter().copied(), out);
-            let tops = |slot| self.holdings.get(&slot).map(|h| h.tops()).unwrap_or_default();
+            let tops = |slot| self.tops(slot);
             let slots = mine.into_iter().map(|slot| (slot, tops(slot))).collect();
             self.begin_pull(from, NO_CLAIM, slots, now, out);
         }

@@ -195,7 +195,7 @@ impl Ownership {
             let owner = first.owner;
             let of_owner = self.wanted.iter().filter(|(_, w)| !going(w) && w.owner == owner);
             let slots: Vec<Slot> = of_owner.map(|(slot, _)| *slot).take(SLOTS_PER_PULL).collect();
-            let tops = |slot: &Slot| self.holdings.get(slot).map(|h| h.tops()).unwrap_or_default();
+            let tops = |slot: &Slot| self.tops(*slot);
             let lacking = slots.iter().map(|slot| (*slot, tops(slot))).collect();
             let pull = self.begin_pull(owner, NO_CLAIM, lacking, now, out);
             for slot in slots {

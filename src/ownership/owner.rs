@@ -73,6 +73,8 @@ pub struct Ownership {
     pub(super) claims_due: Option<Millis>,
     pub(super) pulls: BTreeMap<(Incarnation, u64), Pull>,
     pub(super) pulling: BTreeMap<u64, Pulling>,
+    /// Slots of which a copy of what was lacking didn't fit to what is here: all is asked for.
+    pub(super) misfits: BTreeSet<Slot>,
     pub(super) pulls_begun: u64,
     pub(super) backoffs: BTreeMap<Slot, Backoff>,
     pub(super) parked: Parked,
@@ -160,6 +162,7 @@ impl Ownership {
             claims_due: None,
             pulls: BTreeMap::new(),
             pulling: BTreeMap::new(),
+            misfits: BTreeSet::new(),
             pulls_begun: 0,
             backoffs: BTreeMap::new(),
             parked: Parked::default(),

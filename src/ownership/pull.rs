@@ -27,6 +27,7 @@ pub type Lacking = Vec<(Slot, Vec<(Channel, Position)>)>;
 #[derive(Debug)]
 pub(super) struct Pulling {
     from: Incarnation,
+    slots: Vec<Slot>,
     received: u64,
     /// Fingerprints of the strays that it was begun for.
     strays: Vec<(Slot, u64)>,
@@ -56,7 +57,8 @@ impl Ownership {
     ) -> u64 {
         self.pulls_begun += 1;
         let pull = self.pulls_begun;
-        let new = Pulling { from, received: 0, strays: vec![], progress: now };
+        let wanted = slots.iter().map(|(slot, _)| *slot).collect();
+        let new = Pulling { from, slots: wanted, received: 0, strays: vec![], progress: now };
         self.pulling.insert(pull, new);
         out.send(from, Lane::Control, PeerFrame::Pull { claim, pull, slots });
         pull
@@ -148,6 +150,12 @@ impl Ownership {
         self.pulling.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
     }
 
+    /// Up to where this node has the streams of a slot, for who is to send the rest.
+    pub(super) fn tops(&self, slot: Slot) -> Vec<(Channel, Position)> {
+        let known = self.holdings.get(&slot).filter(|_| !self.misfits.contains(&slot));
+        known.map(|holding| holding.tops()).unwrap_or_default()
+    }
+
     /// Takes a part of what was pulled.
     pub(super) fn handle_pulled(
         &mut self,
@@ -180,7 +188,9 @@ impl Ownership {
             let whole = holding.merge(copy, now);
             let changed = holding.digest() != before;
             if !whole {
-                // What this part continues isn't here: the pull is begun anew from what is.
+                // What this part continues isn't here, though the streams' ends let it seem so: two
+                // lines may name one epoch from different offsets. Next time all is asked for.
+                self.misfits.insert(slot);
                 self.pulling.remove(&pull);
                 return;
             }
@@ -197,6 +207,7 @@ impl Ownership {
             }
         }
         if last && let Some(ended) = self.pulling.remove(&pull) {
+            self.misfits.retain(|slot| !ended.slots.contains(slot));
             self.take_in(from, ended.strays);
             self.note_followed(from, pull, now, out);
         }

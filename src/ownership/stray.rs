@@ -83,7 +83,7 @@ impl Ownership {
                     kept.push((slot, digest));
                 }
             } else if !self.is_pulling(from, (slot, digest)) {
-                lacking.push((slot, holding.map(|h| h.tops()).unwrap_or_default()));
+                lacking.push((slot, self.tops(slot)));
                 strays.push((slot, digest));
             }
         }
