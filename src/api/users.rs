@@ -1,5 +1,7 @@
 //! The methods of the server API that concern users: what outlives their connections. Each is one
 //! question to the owner of the user's inbox.
+use serde_json::value::RawValue;
+
 use super::Api;
 use super::channels::mismatch;
 use super::content::on_one_line;
@@ -8,6 +10,7 @@ use super::words;
 use crate::config::Namespace;
 use crate::delivery::event::{Ask, Reply};
 use crate::protocol::channel::Channel;
+use crate::protocol::codes::ErrorCode;
 use crate::protocol::user::UserChange;
 
 impl Api {
@@ -60,14 +63,13 @@ impl Api {
         }
     }
 
-    pub(super) async fn user_status(
-        &self,
-        call: words::OfUser,
-    ) -> Result<words::StatusResult, ApiError> {
+    pub(super) async fn user_status(&self, call: words::OfUser) -> Result<Box<RawValue>, ApiError> {
         let (inbox, _) = self.inbox(&call.user)?;
         let options = self.channels.status.options();
         match self.asker.ask(inbox.status_of_inbox(), options, Ask::Status).await? {
-            Reply::Status(status) => Ok(status.into()),
+            // In the words that clients who watch get.
+            Reply::Status(status) => RawValue::from_string(status.to_json())
+                .map_err(|_| ApiError::Refused(ErrorCode::Internal)),
             reply => Err(mismatch(&reply)),
         }
     }

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use crate::protocol::ids::Position;
 use crate::protocol::message;
-use crate::protocol::user::Status;
 
 /// `publish`.
 #[derive(Deserialize, Debug)]
@@ -228,24 +227,6 @@ impl From<Vec<message::ClientInfo>> for PresenceResult {
 pub(super) struct StatsResult {
     pub(super) num_clients: u64,
     pub(super) num_users: u64,
-}
-
-/// Result of `user_status`.
-#[derive(Serialize)]
-pub(super) struct StatusResult {
-    online: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen_ms_ago: Option<u64>,
-}
-
-impl From<Status> for StatusResult {
-    fn from(status: Status) -> Self {
-        let last_seen_ms_ago = match status {
-            Status::Offline(ago_ms) => Some(ago_ms),
-            Status::Online | Status::Unknown => None,
-        };
-        Self { online: status.is_online(), last_seen_ms_ago }
-    }
 }
 
 /// How many nodes hold a change of a user's record.

@@ -517,7 +517,9 @@ impl Router {
         }
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         let untold = interest.user == UserState::None;
-        let news = untold || user_digest(&interest.user) != user_digest(&user);
+        if !untold && user_digest(&interest.user) == user_digest(&user) {
+            return;
+        }
         interest.user = user.clone();
         let body = match user {
             UserState::Subscriptions(channels) => DeliveryBody::Subscriptions(channels),
@@ -528,9 +530,7 @@ impl Router {
             }
             UserState::None => return,
         };
-        if news {
-            self.hand_on(slot, channel.clone(), body, turn);
-        }
+        self.hand_on(slot, channel.clone(), body, turn);
     }
 
     /// The question for what is told of a user came to nothing: the next comparison tells.

@@ -2,7 +2,7 @@
 //! the audience tells; what is kept of it is a field of the user's record. An owner that took over
 //! has the record of it and hears of the interest again, wherever the one before it died.
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
 use super::owner::Ownership;
@@ -28,12 +28,13 @@ impl Default for Sessions {
     }
 }
 
-/// Users of owned slots who were connected and, as far as this owner knows, are no more.
+/// Users of owned slots who were connected and, as far as this owner knows, are no more. Each stands
+/// in it once, however often they come and go.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
     since: BTreeMap<Slot, BTreeMap<Channel, Millis>>,
-    /// In the order of time; those who came back are still in it.
-    due: VecDeque<(Millis, Slot, Channel)>,
+    /// The same in the order of time.
+    due: BTreeSet<(Millis, Slot, Channel)>,
 }
 
 impl Attendance {
@@ -41,37 +42,32 @@ impl Attendance {
         let users = self.since.entry(slot).or_default();
         if let Entry::Vacant(entry) = users.entry(user.clone()) {
             entry.insert(now);
-            self.due.push_back((now, slot, user.clone()));
+            self.due.insert((now, slot, user.clone()));
         }
     }
 
     fn stay(&mut self, slot: Slot, user: &Channel) {
-        if let Entry::Occupied(mut users) = self.since.entry(slot) {
-            users.get_mut().remove(user);
-            if users.get().is_empty() {
-                users.remove();
-            }
+        let Entry::Occupied(mut users) = self.since.entry(slot) else { return };
+        if let Some(since) = users.get_mut().remove(user) {
+            self.due.remove(&(since, slot, user.clone()));
+        }
+        if users.get().is_empty() {
+            users.remove();
         }
     }
 
     /// The slot is owned no more.
     pub(super) fn forget(&mut self, slot: Slot) {
-        self.since.remove(&slot);
+        for (user, since) in self.since.remove(&slot).into_iter().flatten() {
+            self.due.remove(&(since, slot, user));
+        }
     }
 
     /// The next who has been away since `until` or longer.
     fn take_due(&mut self, until: Millis) -> Option<(Slot, Channel, Millis)> {
-        while let Some((since, ..)) = self.due.front() {
-            if *since > until {
-                return None;
-            }
-            let (since, slot, user) = self.due.pop_front()?;
-            if self.since.get(&slot).and_then(|users| users.get(&user)) == Some(&since) {
-                self.stay(slot, &user);
-                return Some((slot, user, since));
-            }
-        }
-        None
+        let (since, slot, user) = self.due.first().filter(|(since, ..)| *since <= until)?.clone();
+        self.stay(slot, &user);
+        Some((slot, user, since))
     }
 }
 
