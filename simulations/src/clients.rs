@@ -17,6 +17,9 @@ pub(crate) const STREAM: ChannelOptions = ChannelOptions {
     join_leave: true,
 };
 
+/// The configuration of brief channels: as busy as others, but what is old goes.
+pub(crate) const BRIEF: ChannelOptions = ChannelOptions { history_size: 30, ..STREAM };
+
 /// The configuration of fleeting channels: short histories, forgotten when idle for a moment.
 pub(crate) const FLEETING: ChannelOptions =
     ChannelOptions { history_size: 3, history_ttl_ms: 300, presence: false, join_leave: false };

@@ -78,8 +78,12 @@ pub(crate) struct Swarm {
     pub(crate) slots: u16,
     pub(crate) copies: u8,
     pub(crate) channels: usize,
+    /// Channels whose streams are short.
+    pub(crate) brief: usize,
     /// Channels whose streams are short and expire.
     pub(crate) fleeting: usize,
+    /// Bytes beside each publication's payload.
+    pub(crate) padding: usize,
     /// Virtual milliseconds with faults.
     pub(crate) faulty_ms: u64,
     /// Milliseconds between two publications of the run.
@@ -142,7 +146,9 @@ impl Swarm {
             faulty_ms: maybe(1.0, 8_000..20_000),
             nodes: maybe(1.0, 3..8) as usize,
             channels: maybe(1.0, 3..20) as usize,
+            brief: maybe(0.4, 1..4) as usize,
             fleeting: maybe(0.5, 1..6) as usize,
+            padding: maybe(0.3, 500..4_000) as usize,
             slots: maybe(1.0, 8..65) as u16,
             copies: maybe(1.0, 2..4) as u8,
             cut_every_ms: maybe(of(&[storms, chaos], 0.5), 500..4_000),

@@ -25,7 +25,7 @@ use crate::checkers::names::Names;
 use crate::checkers::promises::Promises;
 use crate::checkers::released::Released;
 use crate::checkers::{bounds, converged, kept, present};
-use crate::clients::{Clients, FLEETING, STREAM};
+use crate::clients::{BRIEF, Clients, FLEETING, STREAM};
 use crate::membership::{Seen, outlook};
 use crate::network::{Flight, Network};
 use crate::options::{Scenario, Swarm};
@@ -107,7 +107,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(swarm: Swarm, seed: u64, trace: u8) -> Self {
         let mut channels: BTreeMap<Slot, Vec<Channel>> = BTreeMap::new();
-        for channel in all_channels(&swarm).into_iter().filter(|c| !is_fleeting(c)) {
+        for channel in all_channels(&swarm).into_iter().filter(is_lasting) {
             channels.entry(channel.slot(swarm.slots)).or_default().push(channel);
         }
         Self {
@@ -336,8 +336,14 @@ impl World {
 /// The channels of a run: those that outlast it, and those that are soon forgotten.
 fn all_channels(swarm: &Swarm) -> Vec<Channel> {
     let lasting = (0..swarm.channels).map(|number| format!("c{number}"));
-    let names = lasting.chain((0..swarm.fleeting).map(|number| format!("x{number}")));
+    let names = lasting.chain((0..swarm.brief).map(|number| format!("b{number}")));
+    let names = names.chain((0..swarm.fleeting).map(|number| format!("x{number}")));
     names.map(|name| Channel::parse(&name).expect("a short name is allowed")).collect()
+}
+
+/// Whether a channel's stream keeps all publications of a run.
+fn is_lasting(channel: &Channel) -> bool {
+    channel.as_str().starts_with('c')
 }
 
 fn is_fleeting(channel: &Channel) -> bool {
@@ -347,6 +353,7 @@ fn is_fleeting(channel: &Channel) -> bool {
 fn options(channel: &Channel) -> ChannelOptions {
     match channel {
         _ if is_fleeting(channel) => FLEETING,
+        _ if channel.as_str().starts_with('b') => BRIEF,
         _ if channel.status_user().is_some() => ChannelOptions::default(),
         _ => STREAM,
     }

@@ -628,24 +628,50 @@ fn size_of(copy: &StreamCopy) -> usize {
 
 /// Cuts a stream's copy into pieces of about [`COPY_BYTES`], each of which continues the one before.
 fn split(mut copy: StreamCopy) -> Vec<StreamCopy> {
-    let mut pieces = Vec::new();
-    while size_of(&copy) > COPY_BYTES && copy.entries.len() > 1 {
-        let mut bytes = 0;
-        let fits = copy.entries.iter().take_while(|entry| {
-            bytes += entry.publication.message.bytes() + ENTRY_BYTES;
-            bytes <= COPY_BYTES
-        });
-        let cut = fits.count().clamp(1, copy.entries.len() - 1);
-        let rest = copy.entries.split_off(cut);
-        let top = copy.entries.last().map_or(copy.after, |entry| entry.publication.offset);
-        // A piece knows only the epochs that its own publications have reached.
-        let lineage = copy.lineage.iter().filter(|turn| turn.first <= top.max(1)).copied();
-        let piece = StreamCopy { lineage: lineage.collect(), top, ..copy.clone() };
-        pieces.push(piece);
-        (copy.after, copy.entries) = (top, rest);
+    let (mut pieces, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in std::mem::take(&mut copy.entries) {
+        let more = entry.publication.message.bytes() + ENTRY_BYTES;
+        if bytes > 0 && bytes + more > COPY_BYTES {
+            let entries = std::mem::take(&mut piece);
+            pieces.push(StreamCopy { entries, goes_on: true, ..copy.clone() });
+            bytes = 0;
+        }
+        bytes += more;
+        piece.push(entry);
     }
-    pieces.push(copy);
+    pieces.push(StreamCopy { entries: piece, ..copy });
     pieces
+}
+
+/// Pieces of a stream's copy until all of it has come: where lines have parted, a beginning of one
+/// says too little to be merged.
+#[derive(Debug, Default)]
+pub struct Pieces(Option<StreamCopy>);
+
+impl Pieces {
+    /// Takes the next part of a copy, and gives what is whole of it. `None` if it doesn't continue
+    /// the part before.
+    pub fn join(&mut self, part: SlotCopy) -> Option<SlotCopy> {
+        if self.0.is_some() && part.streams.is_empty() {
+            return None;
+        }
+        let mut streams = Vec::with_capacity(part.streams.len());
+        for mut copy in part.streams {
+            if let Some(mut begun) = self.0.take() {
+                if begun.channel != copy.channel {
+                    return None;
+                }
+                begun.entries.append(&mut copy.entries);
+                begun.goes_on = copy.goes_on;
+                copy = begun;
+            }
+            match copy.goes_on {
+                true => self.0 = Some(copy),
+                false => streams.push(copy),
+            }
+        }
+        Some(SlotCopy { streams, ..part })
+    }
 }
 
 #[cfg(test)]
@@ -680,12 +706,46 @@ mod tests {
         let ours = holding(2_000, 1_000);
         let parts = ours.copies(Slot(1), &[], NOW);
         assert!(parts.len() > 5, "{} parts", parts.len());
-        let mut theirs = Holding::default();
+        let (mut theirs, mut pieces) = (Holding::default(), Pieces::default());
         for part in parts {
+            let part = pieces.join(part).expect("parts that continue each other");
             assert!(theirs.merge(part, NOW));
         }
         assert_eq!(theirs, ours);
         assert_eq!(theirs.digest(), ours.digest());
+    }
+
+    #[test]
+    fn what_does_not_continue_a_piece_is_no_copy() {
+        let mut parts = holding(1_000, 1_000).copies(Slot(1), &[], NOW);
+        let mut pieces = Pieces::default();
+        assert!(pieces.join(parts.remove(0)).is_some());
+        let other = SlotCopy { streams: vec![], ..parts[0].clone() };
+        assert!(pieces.join(other).is_none(), "nothing of the stream in the next part");
+    }
+
+    #[test]
+    fn long_lines_that_parted_become_one_on_both_sides() {
+        let (ours, mut theirs) = (holding(2_000, 1_000), holding(650, 1_000));
+        let channel = Channel::parse("big").expect("a name");
+        for number in 1..=500 {
+            let epoch = Epoch { term: 2, owner: Incarnation(9) };
+            let operation = OperationId { gateway: Incarnation(3), number };
+            let message = Message { data: Bytes::from(vec![b'y'; 1_000]), ..Message::default() };
+            let (at, message) = ((epoch, number), Arc::new(message));
+            theirs.append(&channel, OPTIONS, at, operation, message, None, NOW);
+        }
+        let merged = |mut one: Holding, other: &Holding| {
+            let mut pieces = Pieces::default();
+            for part in other.copies(Slot(1), &one.tops(), NOW) {
+                let part = pieces.join(part).expect("parts that continue each other");
+                assert!(one.merge(part, NOW));
+            }
+            one
+        };
+        let (one, other) = (merged(ours.clone(), &theirs), merged(theirs, &ours));
+        assert_eq!(one, other);
+        assert_eq!((one.loose(), one.tops()), (500, ours.tops()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::claim::NO_CLAIM;
+use super::holding::Pieces;
 use super::out::Out;
 use super::owner::Ownership;
 use crate::protocol::channel::Channel;
@@ -29,6 +30,7 @@ pub(super) struct Pulling {
     from: Incarnation,
     slots: Vec<Slot>,
     received: u64,
+    pieces: Pieces,
     /// Fingerprints of the strays that it was begun for.
     strays: Vec<(Slot, u64)>,
     progress: Millis,
@@ -58,7 +60,14 @@ impl Ownership {
         self.pulls_begun += 1;
         let pull = self.pulls_begun;
         let wanted = slots.iter().map(|(slot, _)| *slot).collect();
-        let new = Pulling { from, slots: wanted, received: 0, strays: vec![], progress: now };
+        let new = Pulling {
+            from,
+            slots: wanted,
+            received: 0,
+            pieces: Pieces::default(),
+            strays: vec![],
+            progress: now,
+        };
         self.pulling.insert(pull, new);
         out.send(from, Lane::Control, PeerFrame::Pull { claim, pull, slots });
         pull
@@ -174,8 +183,14 @@ impl Ownership {
             return;
         }
         (pulling.received, pulling.progress) = (number, now);
+        let joined: Option<Vec<SlotCopy>> =
+            copies.into_iter().map(|copy| pulling.pieces.join(copy)).collect();
+        let Some(joined) = joined else {
+            self.pulling.remove(&pull);
+            return;
+        };
         self.note_transfer(from, now);
-        for copy in copies {
+        for copy in joined {
             let slot = copy.slot;
             if !self.table.contains(slot) {
                 continue;
@@ -188,8 +203,8 @@ impl Ownership {
             let whole = holding.merge(copy, now);
             let changed = holding.digest() != before;
             if !whole {
-                // What this part continues isn't here, though the streams' ends let it seem so: two
-                // lines may name one epoch from different offsets. Next time all is asked for.
+                // What this part continues isn't here any more: another copy's line has taken its
+                // place meanwhile. Next time all is asked for.
                 self.misfits.insert(slot);
                 self.pulling.remove(&pull);
                 return;

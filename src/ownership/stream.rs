@@ -153,8 +153,7 @@ impl Stream {
         if offset == self.top {
             return self.position();
         }
-        let turn = self.lineage.iter().rev().find(|turn| turn.first <= offset);
-        Position { epoch: turn.unwrap_or(&self.lineage[0]).epoch, offset }
+        name_in(&self.lineage, offset).unwrap_or_else(|| self.position())
     }
 
     /// The channel's configuration as of the last publication.
@@ -264,10 +263,7 @@ impl Stream {
         };
         // Behind the end of its epoch nothing is known of what the client saw: start at that end,
         // so that it sees something twice rather than never.
-        let end = self.end(at);
-        // Before its beginning an epoch names nothing: who got it from the empty stream that was
-        // made before the history came home starts where the epoch does.
-        let from = from.offset.max(self.lineage[at].first - 1).min(end);
+        let from = from.offset.min(self.end(at));
         if from < self.low || self.committed.saturating_sub(from) > most as u64 {
             return Resume::Gone;
         }
@@ -355,6 +351,7 @@ impl Stream {
             idle_ms: now.since(self.touched),
             after: after.min(self.top),
             entries: entries.collect(),
+            goes_on: false,
         }
     }
 
@@ -404,7 +401,11 @@ impl Stream {
             return Merged::Same;
         }
         if common.is_none() && self.top == 0 && copy.top > 0 {
-            return self.fill(copy, now);
+            // Nothing was published on the line that was made anew here: its epochs named nothing,
+            // and go. Kept, they would begin at another offset wherever another copy came home.
+            let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
+            *self = filled;
+            return Merged::Extended;
         }
         let theirs = common.map(|at| {
             let shared = self.lineage[at];
@@ -471,28 +472,23 @@ impl Stream {
         Merged::Extended
     }
 
-    /// Takes over the history of a stream that this one was made anew without: nothing was published
-    /// here, so its own epochs go on behind.
-    fn fill(&mut self, copy: StreamCopy, now: Millis) -> Merged {
-        let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
-        let own = std::mem::replace(self, filled).lineage;
-        for turn in own {
-            self.turn(Turn { epoch: turn.epoch, first: self.top + 1 });
-        }
-        Merged::Extended
-    }
-
+    /// The line of the higher epoch becomes the stream; what the other one has beyond it is told.
     fn fork(&mut self, copy: StreamCopy, now: Millis) -> Merged {
-        let Some(mut other) = Self::from_copy(copy, now) else {
-            return Merged::Hole;
+        let greater = copy.lineage.last().is_some_and(|turn| turn.epoch > self.epoch());
+        let (turns, entries) = if greater {
+            let Some(line) = Self::from_copy(copy, now) else { return Merged::Hole };
+            let Self { lineage, entries, .. } = std::mem::replace(self, line);
+            (lineage, entries)
+        } else {
+            let entries = copy.entries.into_iter().map(|entry| Entry::from_copy(entry, now));
+            (copy.lineage, entries.collect())
         };
-        if other.epoch() > self.epoch() {
-            std::mem::swap(self, &mut other);
-        }
-        let offsets = other.top + 1 - other.entries.len() as u64..=other.top;
-        let entries = offsets.filter_map(|offset| other.entry(offset));
-        let lost = entries.filter(|(_, entry)| self.find(entry.operation).is_none());
-        Merged::Forked(lost.map(|(follows, entry)| (follows, entry.clone())).collect())
+        let lost = entries.into_iter().filter(|entry| self.find(entry.operation).is_none());
+        let placed = lost.filter_map(|entry| {
+            let before = entry.publication.offset.checked_sub(1)?;
+            Some((name_in(&turns, before)?, entry))
+        });
+        Merged::Forked(placed.collect())
     }
 
     /// Publications kept.
@@ -504,6 +500,12 @@ impl Stream {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The name of an offset on the line of these epochs.
+fn name_in(lineage: &[Turn], offset: u64) -> Option<Position> {
+    let turn = lineage.iter().rev().find(|turn| turn.first <= offset).or(lineage.first());
+    turn.map(|turn| Position { epoch: turn.epoch, offset })
 }
 
 /// The first of these that one answer carries, at least one.

@@ -241,6 +241,7 @@ mod tests {
             idle_ms: 0,
             after: 0,
             entries: vec![],
+            goes_on: false,
         };
         let copy = |stream| {
             let (applied, streams, loose) = (vec![], vec![stream], vec![]);

@@ -670,6 +670,8 @@ pub struct StreamCopy {
     pub after: u64,
     /// The publications behind `after`, in order.
     pub entries: Vec<EntryCopy>,
+    /// The next part begins with more of them: a stream may be longer than a part.
+    pub goes_on: bool,
 }
 
 /// An epoch of a stream and the first offset that it names.

@@ -13,12 +13,15 @@ use orbweb::protocol::ids::{ClientId, Incarnation, Position};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
 use orbweb::protocol::user::UserChange;
 
-use super::{Due, World, all_channels, is_fleeting, options};
+use super::{Due, World, all_channels, is_fleeting, is_lasting, options};
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::{Asked, Subscriber};
 
 /// Every how many publications one goes to a fleeting channel: rarely, so that they are forgotten.
 const FLEETING_EVERY: u32 = 40;
+
+/// Shared by all publications that are large.
+static PADDING: [u8; 4_096] = [b' '; 4_096];
 
 /// Users whose records are changed, and the fields of each kind that a record has.
 const USERS: u32 = 4;
@@ -54,9 +57,18 @@ impl World {
         self.clients.sent += 1;
         let payload = self.clients.sent;
         let data = Bytes::from(payload.to_string());
-        let message = Arc::new(Message { data, ..Message::default() });
+        let info = self.padding();
+        let message = Arc::new(Message { data, info, ..Message::default() });
         let asked = Asked::Publish { channel: channel.clone(), payload };
         self.ask(node, channel, Ask::Publish { message, key: None }, Some(asked))
+    }
+
+    /// What makes publications large, so that streams are longer than one part of a copy.
+    fn padding(&mut self) -> Option<ClientInfo> {
+        let most = self.swarm.padding.min(PADDING.len());
+        let (user, client, chan_info) = ("".into(), ClientId(0), Bytes::new());
+        let conn_info = Bytes::from_static(&PADDING[..most]);
+        (most > 0).then_some(ClientInfo { user, client, conn_info, chan_info })
     }
 
     /// Somebody changes a user's record: a few users with a few fields, so that changes meet.
@@ -88,7 +100,7 @@ impl World {
         let Some(node) = self.any_up() else { return Ok(()) };
         self.read_user(node)?;
         let channel = self.any_channel();
-        if is_fleeting(&channel) {
+        if !is_lasting(&channel) {
             return Ok(());
         }
         let acknowledged = self.clients.acknowledged.get(&channel).map_or(0, Vec::len);
@@ -98,7 +110,7 @@ impl World {
     }
 
     pub(super) fn ask_presence(&mut self) -> anyhow::Result<()> {
-        for channel in all_channels(&self.swarm).into_iter().filter(|c| !is_fleeting(c)) {
+        for channel in all_channels(&self.swarm).into_iter().filter(is_lasting) {
             let Some(node) = self.any_up() else { return Ok(()) };
             let asked = Asked::Presence { channel: channel.clone() };
             self.ask(node, channel, Ask::Presence, Some(asked))?;
@@ -161,7 +173,7 @@ impl World {
         let recover = subscriber.position.map_or(Recover::No, Recover::From);
         let (conn_info, chan_info) = (Bytes::new(), Bytes::new());
         let info = Some(ClientInfo { user: "u".into(), client, conn_info, chan_info });
-        let info = info.filter(|_| !is_fleeting(&channel));
+        let info = info.filter(|_| is_lasting(&channel));
         let asked = Asked::Subscribe { client };
         self.ask(node, channel, Ask::Subscribe { client, info, recover }, Some(asked))
     }
@@ -177,7 +189,7 @@ impl World {
                 if let Some(position) = position {
                     self.names.check(&channel, position, payload)?;
                 }
-                if !is_fleeting(&channel) {
+                if is_lasting(&channel) {
                     self.clients.acknowledged.entry(channel).or_default().push(payload);
                 }
             }
@@ -237,9 +249,9 @@ impl World {
         publications: &[Publication],
     ) -> anyhow::Result<()> {
         let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
-        let fleeting = is_fleeting(&subscriber.channel);
+        let lasting = is_lasting(&subscriber.channel);
         match (subscriber.position, recovered) {
-            _ if fleeting => {}
+            _ if !lasting => {}
             (Some(_), true) => self.clients.recovered += 1,
             (Some(before), false) => {
                 let missed = position.map_or(0, |top| top.offset.saturating_sub(before.offset));
@@ -260,7 +272,7 @@ impl World {
         let before = std::mem::replace(&mut subscriber.position, position);
         subscriber.subscribed = true;
         let node = subscriber.node;
-        if let Some(before) = before.filter(|_| !recovered && !fleeting) {
+        if let Some(before) = before.filter(|_| !recovered && lasting) {
             let slot = subscriber.channel.slot(self.swarm.slots);
             if let Some(watched) = self.nodes.get(&node) {
                 let position = (&subscriber.channel, before, slot);
