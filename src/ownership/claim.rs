@@ -650,7 +650,7 @@ impl Ownership {
 
     fn replay_elsewhere(&mut self, slot: Slot, owner: Incarnation, out: &mut Out) {
         for waiting in self.parked.take(slot) {
-            self.bounce(waiting.from, waiting.frame, Some(owner), out);
+            self.bounce(waiting, Some(owner), out);
         }
     }
 }

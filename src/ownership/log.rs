@@ -6,9 +6,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::holding::ENTRY_BYTES;
+use super::parked::Request;
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Incarnation, Position};
-use crate::protocol::peer::{Change, PeerFrame};
+use crate::protocol::peer::Change;
 use crate::protocol::time::Millis;
 use crate::protocol::user::{Field, Stamped};
 
@@ -43,8 +44,8 @@ pub(super) struct Waiting {
     /// What is to be shown then.
     pub(super) place: Option<Place>,
     pub(super) results: Results,
-    /// Questions to be answered then, with their senders.
-    pub(super) asks: Vec<(Incarnation, PeerFrame)>,
+    /// Requests to be served then.
+    pub(super) asks: Vec<Request>,
 }
 
 /// What the owner knows of a node that holds copies of the slot.

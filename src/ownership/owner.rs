@@ -15,7 +15,7 @@ use super::learner::Learning;
 use super::lease::Leases;
 use super::log::Log;
 use super::out::{Out, World};
-use super::parked::{PARKED_MS, Parked};
+use super::parked::{PARKED_MS, Parked, Request};
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::table::{Role, SlotTable};
@@ -78,6 +78,8 @@ pub struct Ownership {
     pub(super) pulls_begun: u64,
     pub(super) backoffs: BTreeMap<Slot, Backoff>,
     pub(super) parked: Parked,
+    /// How many requests came so far.
+    pub(super) requests: u64,
     pub(super) learning: Learning,
     pub(super) logs: BTreeMap<Slot, Log>,
     pub(super) due: Due,
@@ -166,6 +168,7 @@ impl Ownership {
             pulls_begun: 0,
             backoffs: BTreeMap::new(),
             parked: Parked::default(),
+            requests: 0,
             learning: Learning::default(),
             logs: BTreeMap::new(),
             due: Due::default(),
@@ -451,29 +454,17 @@ impl Ownership {
         self.claims_due = Some(self.claims_due.map_or(until, |due| due.min(until)));
     }
 
-    /// Keeps a frame until the slot is served here, or bounces it.
-    pub(super) fn park(
-        &mut self,
-        slot: Slot,
-        from: Incarnation,
-        frame: PeerFrame,
-        now: Millis,
-        out: &mut Out,
-    ) {
-        if let Err(frame) = self.parked.try_push(slot, from, frame, now) {
-            self.bounce(from, frame, None, out);
+    /// Keeps a request until the slot is served here, or bounces it.
+    pub(super) fn park(&mut self, slot: Slot, request: Request, out: &mut Out) {
+        if let Err(request) = self.parked.try_push(slot, request) {
+            self.bounce(request, None, out);
         }
     }
 
     /// Tells a sender that it must look elsewhere, or try again.
-    pub(super) fn bounce(
-        &self,
-        from: Incarnation,
-        frame: PeerFrame,
-        owner: Option<Incarnation>,
-        out: &mut Out,
-    ) {
-        match frame {
+    pub(super) fn bounce(&self, request: Request, owner: Option<Incarnation>, out: &mut Out) {
+        let from = request.from;
+        match request.frame {
             PeerFrame::Operation(operation) => {
                 let (slot, number) = (operation.slot, operation.number);
                 let outcome = Outcome::NotOwner(owner);
@@ -494,7 +485,7 @@ impl Ownership {
                 continue;
             }
             self.counts.replayed += 1;
-            self.handle_request(waiting.from, waiting.frame, now, out);
+            self.take_request(waiting, now, out);
         }
     }
 

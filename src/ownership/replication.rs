@@ -152,9 +152,9 @@ impl Ownership {
                 let outcome = Outcome::NotOwner(Some(owner));
                 (gateway, PeerFrame::Result { slot, number, outcome })
             }));
-            self.bounced.extend(asks.into_iter().filter_map(|(gateway, ask)| match ask {
+            self.bounced.extend(asks.into_iter().filter_map(|ask| match ask.frame {
                 PeerFrame::Ask { number, .. } => {
-                    Some((gateway, PeerFrame::NotOwner { number, owner: Some(owner) }))
+                    Some((ask.from, PeerFrame::NotOwner { number, owner: Some(owner) }))
                 }
                 _ => None,
             }));
@@ -322,8 +322,14 @@ impl Ownership {
             let ready = log.commit(committable);
             let settled = unsettled && log.is_settled();
             self.due.untold.insert(slot);
-            for waiting in ready {
-                self.answer_for(slot, waiting, copies, now, out);
+            let mut asks = Vec::new();
+            for mut waiting in ready {
+                asks.append(&mut waiting.asks);
+                self.answer_for(slot, waiting, copies, out);
+            }
+            asks.sort_unstable_by_key(|ask| ask.order);
+            for ask in asks {
+                self.take_turn(ask, now, out);
             }
             if settled {
                 self.replay(slot, now, out);
@@ -339,8 +345,8 @@ impl Ownership {
         }
     }
 
-    fn answer_for(&mut self, slot: Slot, waiting: Waiting, copies: u8, now: Millis, out: &mut Out) {
-        let Waiting { place, results, asks, .. } = waiting;
+    fn answer_for(&mut self, slot: Slot, waiting: Waiting, copies: u8, out: &mut Out) {
+        let Waiting { place, results, .. } = waiting;
         let outcome = match place {
             Some(Place::Stream(channel, position)) => {
                 let holding = self.holdings.get_mut(&slot);
@@ -360,9 +366,6 @@ impl Ownership {
         };
         for (gateway, number) in results {
             out.send(gateway, Lane::Data, PeerFrame::Result { slot, number, outcome });
-        }
-        for (gateway, ask) in asks {
-            self.take_turn(gateway, (slot, Epoch::NONE), ask, now, out);
         }
     }
 }

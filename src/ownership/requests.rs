@@ -5,6 +5,7 @@ use super::audience::{Audience, Gateways, tops_digest};
 use super::log::{Log, Place, Waiting};
 use super::out::Out;
 use super::owner::{Gate, Ownership};
+use super::parked::Request;
 use super::stream::{CATCH_UP_LEN_MAX, READ_LEN_MAX, Resume};
 use super::table::Role;
 use super::user::{user_digest, with_users};
@@ -41,7 +42,7 @@ enum Answered {
 }
 
 impl Ownership {
-    /// Serves a gateway's frame, parks it, or says who owns the slot.
+    /// Serves a frame, keeps it for later, or says who owns the slot.
     pub(super) fn handle_request(
         &mut self,
         from: Incarnation,
@@ -49,65 +50,58 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
-        let (slot, epoch) = match &frame {
-            PeerFrame::Operation(operation) => (operation.slot, operation.epoch),
-            PeerFrame::Ask { slot, epoch, .. } => (*slot, *epoch),
-            PeerFrame::Fanout { slot, .. } | PeerFrame::Unsubscribe { slot, .. } => {
-                (*slot, Epoch::NONE)
-            }
-            PeerFrame::Interest { interest, .. } => (interest.slot, Epoch::NONE),
-            PeerFrame::Digest { slots } => return self.compare_interest(from, slots, now, out),
-            _ => return,
-        };
-        let waits = matches!(self.gate(slot, epoch, now), Gate::Serve)
-            && self.defer_behind(slot, from, &frame, out);
-        if !waits {
-            self.take_turn(from, (slot, epoch), frame, now, out);
+        if let PeerFrame::Digest { slots } = frame {
+            return self.compare_interest(from, &slots, now, out);
+        }
+        self.requests += 1;
+        self.take_request(Request { order: self.requests, from, frame, since: now }, now, out);
+    }
+
+    /// Serves a request, unless it must wait for what its sender sent before.
+    pub(super) fn take_request(&mut self, request: Request, now: Millis, out: &mut Out) {
+        let Some((slot, epoch)) = place(&request.frame) else { return };
+        let serves = matches!(self.gate(slot, epoch, now), Gate::Serve);
+        if serves && !self.parked.waits_before(slot, &request) {
+            let request = self.defer_behind(slot, request, out);
+            request.into_iter().for_each(|request| self.take_turn(request, now, out));
+        } else {
+            self.take_turn(request, now, out);
         }
     }
 
-    /// Serves a frame whose turn has come: what its sender sent before was served, or waits here.
-    pub(super) fn take_turn(
-        &mut self,
-        from: Incarnation,
-        (slot, epoch): (Slot, Epoch),
-        frame: PeerFrame,
-        now: Millis,
-        out: &mut Out,
-    ) {
+    /// Serves a request that need not wait for what its sender sent before, unless that is parked.
+    pub(super) fn take_turn(&mut self, request: Request, now: Millis, out: &mut Out) {
+        let Some((slot, epoch)) = place(&request.frame) else { return };
+        let asks = matches!(request.frame, PeerFrame::Ask { .. });
         match self.gate(slot, epoch, now) {
-            // What a gateway sends keeps its order, though questions may have to wait.
-            Gate::Serve if self.parked.waits_from(slot, from) => {
-                self.park(slot, from, frame, now, out);
+            Gate::Serve if self.parked.waits_before(slot, &request) => {
+                self.park(slot, request, out);
             }
-            Gate::Serve
-                if matches!(frame, PeerFrame::Ask { .. }) && !self.is_current(slot, now) =>
-            {
-                self.park(slot, from, frame, now, out);
-            }
-            Gate::Serve => self.serve(from, frame, now, out),
-            Gate::Park => self.park(slot, from, frame, now, out),
-            Gate::Elsewhere(owner) => match frame {
+            Gate::Serve if asks && !self.is_current(slot, now) => self.park(slot, request, out),
+            Gate::Serve => self.serve(request, now, out),
+            Gate::Park => self.park(slot, request, out),
+            Gate::Elsewhere(owner) => match request.frame {
                 PeerFrame::Fanout { slot, channel, message, forwarded: false } => {
                     if let Some(owner) = owner {
                         let frame = PeerFrame::Fanout { slot, channel, message, forwarded: true };
                         out.send(owner, Lane::Data, frame);
                     }
                 }
-                frame => self.bounce(from, frame, owner, out),
+                _ => self.bounce(request, owner, out),
             },
         }
     }
 
-    fn serve(&mut self, from: Incarnation, frame: PeerFrame, now: Millis, out: &mut Out) {
-        match frame {
+    fn serve(&mut self, request: Request, now: Millis, out: &mut Out) {
+        let from = request.from;
+        match request.frame {
             PeerFrame::Operation(operation) => self.apply(from, operation, now, out),
             PeerFrame::Fanout { slot, channel, message, .. } => {
                 let gateways = self.gateways(slot, &channel);
                 let frame = PeerFrame::Ephemeral { slot, channel, message };
                 out.send_all(&gateways, Lane::Data, frame);
             }
-            ask @ PeerFrame::Ask { .. } => self.answer(from, ask, now, out),
+            PeerFrame::Ask { .. } => self.answer(request, now, out),
             PeerFrame::Unsubscribe { slot, channel, client, detach } => {
                 let audience = self.audiences.get_mut(&slot);
                 let left = audience.and_then(|a| a.unsubscribe(from, &channel, client, detach));
@@ -262,51 +256,42 @@ impl Ownership {
     }
 
     /// Keeps a question behind what its sender sent before and waits for a commit: it is to see what
-    /// came before it. Publications needn't wait: their own commits come later.
-    fn defer_behind(
-        &mut self,
-        slot: Slot,
-        from: Incarnation,
-        frame: &PeerFrame,
-        out: &mut Out,
-    ) -> bool {
-        if !matches!(frame, PeerFrame::Ask { .. } | PeerFrame::Unsubscribe { .. }) {
-            return false;
+    /// came before it. Publications needn't wait: their own commits come later. Gives back what
+    /// needn't wait.
+    fn defer_behind(&mut self, slot: Slot, request: Request, out: &mut Out) -> Option<Request> {
+        if !matches!(request.frame, PeerFrame::Ask { .. } | PeerFrame::Unsubscribe { .. }) {
+            return Some(request);
         }
-        let Some(log) = self.logs.get_mut(&slot) else { return false };
+        let from = request.from;
+        let Some(log) = self.logs.get_mut(&slot) else { return Some(request) };
         let waits = |waiting: &&mut Waiting| {
-            let asked = waiting.asks.iter().any(|(other, _)| *other == from);
+            let asked = waiting.asks.iter().any(|ask| ask.from == from);
             asked || waiting.results.iter().any(|(other, _)| *other == from)
         };
-        let Some(waiting) = log.waiting.iter_mut().rev().find(waits) else { return false };
+        let Some(waiting) = log.waiting.iter_mut().rev().find(waits) else { return Some(request) };
         if waiting.asks.len() < DEFERRED_MAX {
-            waiting.asks.push((from, frame.clone()));
+            waiting.asks.push(request);
         } else {
-            self.bounce(from, frame.clone(), None, out);
+            self.bounce(request, None, out);
         }
-        true
+        None
     }
 
     /// Keeps a question until a position is committed. False if nothing waits for that.
-    fn defer(
-        &mut self,
-        slot: Slot,
-        position: Position,
-        from: Incarnation,
-        ask: &PeerFrame,
-    ) -> bool {
-        let Some(waiting) = self.waiting_for(slot, position) else { return false };
-        if waiting.asks.len() >= DEFERRED_MAX {
-            return false;
-        }
-        waiting.asks.push((from, ask.clone()));
+    fn defer(&mut self, slot: Slot, position: Position, ask: &Request) -> bool {
+        let waiting = self.waiting_for(slot, position);
+        let Some(waiting) = waiting.filter(|w| w.asks.len() < DEFERRED_MAX) else { return false };
+        waiting.asks.push(ask.clone());
         self.counts.deferred += 1;
         true
     }
 
     /// Answers a question, or keeps it until what it is about is committed.
-    fn answer(&mut self, from: Incarnation, ask: PeerFrame, now: Millis, out: &mut Out) {
-        let PeerFrame::Ask { number, slot, channel, options, query, .. } = &ask else { return };
+    fn answer(&mut self, request: Request, now: Millis, out: &mut Out) {
+        let from = request.from;
+        let PeerFrame::Ask { number, slot, channel, options, query, .. } = &request.frame else {
+            return;
+        };
         let (number, slot, options) = (*number, *slot, *options);
         let mut shown = None;
         let answer = match query {
@@ -351,7 +336,7 @@ impl Ownership {
         };
         let answer = match answer {
             Answered::Now(answer) => answer,
-            Answered::When(position) if self.defer(slot, position, from, &ask) => return,
+            Answered::When(position) if self.defer(slot, position, &request) => return,
             Answered::When(_) => Answer::Failed(ErrorCode::Internal),
         };
         // The answer goes first, so that the client sees itself join.
@@ -594,6 +579,19 @@ impl Ownership {
                 }
             }
         }
+    }
+}
+
+/// The slot that a request is about, and the highest epoch that its sender promised for it.
+fn place(request: &PeerFrame) -> Option<(Slot, Epoch)> {
+    match request {
+        PeerFrame::Operation(operation) => Some((operation.slot, operation.epoch)),
+        PeerFrame::Ask { slot, epoch, .. } => Some((*slot, *epoch)),
+        PeerFrame::Fanout { slot, .. } | PeerFrame::Unsubscribe { slot, .. } => {
+            Some((*slot, Epoch::NONE))
+        }
+        PeerFrame::Interest { interest, .. } => Some((interest.slot, Epoch::NONE)),
+        _ => None,
     }
 }
 
