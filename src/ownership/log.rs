@@ -257,11 +257,6 @@ impl Log {
         1 + holders.count().min(254) as u8
     }
 
-    /// Nodes that hold everything but what is on its way, this one included.
-    pub(super) fn whole_copies(&self) -> usize {
-        1 + self.followers.values().filter(|f| f.is_whole()).count()
-    }
-
     /// Lets go of who stands in for another, once all that are to hold the slot hold it.
     pub(super) fn drop_spares(&mut self) {
         let last = self.last();
@@ -276,7 +271,8 @@ impl Log {
         self.followers.values().all(|follower| follower.acked == last)
     }
 
-    /// Nodes that hold all that is committed, this one included.
+    /// Nodes that hold all that is committed, this one included. Who stands in for another doesn't, nor
+    /// does who lags behind while somebody does.
     pub(super) fn committed_copies(&self) -> usize {
         let holds = |f: &&Follower| f.is_whole() && f.acked >= self.committed;
         1 + self.followers.values().filter(holds).count()

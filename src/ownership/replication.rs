@@ -221,14 +221,14 @@ impl Ownership {
         };
         log.uncommitted() == 0
             && targets.iter().all(holds)
-            && log.whole_copies() >= self.world.required
+            && log.committed_copies() >= self.world.required
     }
 
     /// How well owned slots are held.
     pub fn copies(&self) -> Copies {
         let mut copies = Copies::default();
         for log in self.logs.values() {
-            let whole = log.whole_copies();
+            let whole = log.committed_copies();
             copies.under_replicated += u32::from(whole < usize::from(self.copies));
             let reachable = self.world.members.len().min(usize::from(self.copies));
             copies.unrepaired += u32::from(whole < reachable);
