@@ -1,6 +1,6 @@
 //! Pulls: a claimant asks a holder for what it lacks of slots, and gets it in parts within a byte
 //! budget, so that a large copy neither overflows a link nor delays what else is on it.
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::claim::NO_CLAIM;
 use super::holding::Pieces;
@@ -11,15 +11,20 @@ use crate::protocol::ids::{Incarnation, Position, Slot};
 use crate::protocol::peer::{Lane, PeerFrame, SlotCopy};
 use crate::protocol::time::Millis;
 
-/// Parts sent for a claim and not acknowledged; the byte budget is this times
+/// Parts sent to one node and not acknowledged; the byte budget is this times
 /// [`COPY_BYTES`](super::holding::COPY_BYTES).
 pub const PARTS_IN_FLIGHT: u64 = 16;
-/// The same for copies that nobody waits for: they leave room for those.
+/// The same if copies are sent that nobody waits for: they leave room for those that claims wait for.
 pub const IDLE_PARTS_IN_FLIGHT: u64 = 4;
 /// Pulls served at once; a claimant whose pull isn't taken asks again.
 pub const PULLS_MAX: usize = 1_024;
+/// Acknowledged in place of a part: no more of the pull is wanted.
+pub const NOT_WANTED: u64 = 0;
 /// A pull whose parts nobody acknowledges is given up; the claimant asks again.
 const ABANDONED_MS: u64 = 5_000;
+/// A pull of which nothing comes for so long is given up though the holder sends parts of others: it
+/// may wait behind them, or never have been asked for.
+const BEHIND_OTHERS_MS: u64 = 15_000;
 
 /// Slots, and for each the streams that the claimant has and up to where.
 pub type Lacking = Vec<(Slot, Vec<(Channel, Position)>)>;
@@ -44,7 +49,15 @@ pub(super) struct Pull {
     parts: VecDeque<SlotCopy>,
     sent: u64,
     acknowledged: u64,
+    /// The last part is sent.
+    ended: bool,
     progress: Millis,
+}
+
+impl Pull {
+    fn in_flight(&self) -> u64 {
+        self.sent - self.acknowledged
+    }
 }
 
 impl Ownership {
@@ -86,9 +99,10 @@ impl Ownership {
             return;
         }
         let (slots, parts) = (slots.into(), VecDeque::new());
-        let new = Pull { claim, slots, parts, sent: 0, acknowledged: 0, progress: now };
+        let (sent, acknowledged, ended) = (0, 0, false);
+        let new = Pull { claim, slots, parts, sent, acknowledged, ended, progress: now };
         self.pulls.insert((from, pull), new);
-        self.send_parts(from, pull, now, out);
+        self.send_parts(from, now, out);
     }
 
     /// Notes what has arrived, and sends more.
@@ -100,44 +114,64 @@ impl Ownership {
         out: &mut Out,
     ) {
         let Some(served) = self.pulls.get_mut(&(from, pull)) else { return };
-        if number > served.acknowledged && number <= served.sent {
+        if number == NOT_WANTED {
+            self.pulls.remove(&(from, pull));
+        } else if number > served.acknowledged && number <= served.sent {
             (served.acknowledged, served.progress) = (number, now);
-            self.send_parts(from, pull, now, out);
+            if served.ended && served.in_flight() == 0 {
+                self.pulls.remove(&(from, pull));
+            }
+        } else {
+            return;
+        }
+        // The others waited for this.
+        let waiting = self.pulls_of(from).filter(|served| served.in_flight() == 0);
+        waiting.for_each(|served| served.progress = now);
+        self.send_parts(from, now, out);
+    }
+
+    fn pulls_of(&mut self, node: Incarnation) -> impl Iterator<Item = &mut Pull> {
+        self.pulls.range_mut((node, 0)..=(node, u64::MAX)).map(|(_, served)| served)
+    }
+
+    /// Sends a node what it pulls, as far as the budget allows: first what its claims wait for, and
+    /// of that what it asked for first.
+    fn send_parts(&mut self, to: Incarnation, now: Millis, out: &mut Out) {
+        let pulls = self.pulls.range((to, 0)..=(to, u64::MAX));
+        let mut pulls: Vec<(bool, u64)> =
+            pulls.map(|((_, pull), served)| (served.claim == NO_CLAIM, *pull)).collect();
+        pulls.sort_unstable();
+        for (idle, pull) in pulls {
+            let most = if idle { IDLE_PARTS_IN_FLIGHT } else { PARTS_IN_FLIGHT };
+            let in_flight: u64 = self.pulls_of(to).map(|served| served.in_flight()).sum();
+            self.send_parts_of((to, pull), most.saturating_sub(in_flight), now, out);
         }
     }
 
-    fn send_parts(&mut self, to: Incarnation, pull: u64, now: Millis, out: &mut Out) {
+    /// Sends at most so many parts more of one pull.
+    fn send_parts_of(
+        &mut self,
+        (to, pull): (Incarnation, u64),
+        most: u64,
+        now: Millis,
+        out: &mut Out,
+    ) {
         let Some(served) = self.pulls.get_mut(&(to, pull)) else { return };
-        let most = if served.claim == NO_CLAIM { IDLE_PARTS_IN_FLIGHT } else { PARTS_IN_FLIGHT };
-        while served.sent - served.acknowledged < most {
-            if let Some(copy) = served.parts.pop_front() {
-                served.sent += 1;
-                let last = served.parts.is_empty() && served.slots.is_empty();
-                let (claim, number, copies) = (served.claim, served.sent, vec![copy]);
-                let frame = PeerFrame::Pulled { claim, pull, number, copies, last };
-                out.send(to, Lane::Bulk, frame);
-                if last {
-                    self.pulls.remove(&(to, pull));
-                    return;
-                }
-                continue;
+        let most = served.sent + most;
+        while served.sent < most && !served.ended {
+            while served.parts.is_empty()
+                && let Some((slot, have)) = served.slots.pop_front()
+            {
+                let holding = self.holdings.get(&slot);
+                let copies = holding.map(|holding| holding.copies(slot, &have, now));
+                served.parts.extend(copies.into_iter().flatten());
             }
-            match served.slots.pop_front() {
-                Some((slot, have)) => {
-                    if let Some(holding) = self.holdings.get(&slot) {
-                        served.parts.extend(holding.copies(slot, &have, now));
-                    }
-                }
-                None => {
-                    // Nothing is held any more of what was asked for last.
-                    let (claim, number) = (served.claim, served.sent + 1);
-                    let (copies, last) = (vec![], true);
-                    let frame = PeerFrame::Pulled { claim, pull, number, copies, last };
-                    out.send(to, Lane::Bulk, frame);
-                    self.pulls.remove(&(to, pull));
-                    return;
-                }
-            }
+            // None if nothing is held any more of what was asked for last.
+            let copies: Vec<SlotCopy> = served.parts.pop_front().into_iter().collect();
+            served.sent += 1;
+            served.ended = served.parts.is_empty() && served.slots.is_empty();
+            let (claim, number, last) = (served.claim, served.sent, served.ended);
+            out.send(to, Lane::Bulk, PeerFrame::Pulled { claim, pull, number, copies, last });
         }
     }
 
@@ -156,7 +190,16 @@ impl Ownership {
     /// Gives up pulls that nobody takes, and those that nobody serves.
     pub(super) fn expire_pulls(&mut self, now: Millis) {
         self.pulls.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
-        self.pulling.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
+        let mut heard: BTreeMap<Incarnation, Millis> = BTreeMap::new();
+        for pull in self.pulling.values() {
+            let last = heard.entry(pull.from).or_default();
+            *last = pull.progress.max(*last);
+        }
+        self.pulling.retain(|_, pull| {
+            let silent_ms = now.since(pull.progress);
+            let waits = heard.get(&pull.from).is_some_and(|at| now.since(*at) < ABANDONED_MS);
+            silent_ms < if waits { BEHIND_OTHERS_MS } else { ABANDONED_MS }
+        });
     }
 
     /// Up to where this node has the streams of a slot, for who is to send the rest.
@@ -175,21 +218,26 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
-        let expected = |p: &&mut Pulling| p.from == from && number > p.received;
-        let Some(pulling) = self.pulling.get_mut(&pull).filter(expected) else { return };
+        // Also of a pull that was given up: what is waited for may be behind it.
+        self.note_transfer(from, now);
+        let Some(pulling) = self.pulling.get_mut(&pull).filter(|p| p.from == from) else {
+            return refuse(from, pull, out);
+        };
+        if number <= pulling.received {
+            return;
+        }
         if number > pulling.received + 1 {
             // A part was lost: the pull is begun anew from what is here.
             self.pulling.remove(&pull);
-            return;
+            return refuse(from, pull, out);
         }
         (pulling.received, pulling.progress) = (number, now);
         let joined: Option<Vec<SlotCopy>> =
             copies.into_iter().map(|copy| pulling.pieces.join(copy)).collect();
         let Some(joined) = joined else {
             self.pulling.remove(&pull);
-            return;
+            return refuse(from, pull, out);
         };
-        self.note_transfer(from, now);
         for copy in joined {
             let slot = copy.slot;
             if !self.table.contains(slot) {
@@ -207,7 +255,7 @@ impl Ownership {
                 // place meanwhile. Next time all is asked for.
                 self.misfits.insert(slot);
                 self.pulling.remove(&pull);
-                return;
+                return refuse(from, pull, out);
             }
             let holding = self.holdings.entry(slot).or_default();
             // An owner appends under an epoch above all that are in its streams, or claims again.
@@ -231,4 +279,9 @@ impl Ownership {
             self.note_pulled(from, claim, pull, now, out);
         }
     }
+}
+
+/// Tells a holder that no more of a pull is wanted.
+fn refuse(holder: Incarnation, pull: u64, out: &mut Out) {
+    out.send(holder, Lane::Control, PeerFrame::PulledAck { pull, number: NOT_WANTED });
 }

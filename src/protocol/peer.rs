@@ -234,7 +234,7 @@ pub enum PeerFrame {
     PulledAck {
         /// Its number for the pull.
         pull: u64,
-        /// The part.
+        /// The part; 0 = no more of the pull is wanted.
         number: u64,
     },
 
