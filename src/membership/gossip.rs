@@ -1,10 +1,14 @@
 //! The gossip task: runs chitchat, starts it again if it ends, feeds the roster and publishes its
 //! snapshots. It decides nothing.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
-use tokio::sync::{mpsc, watch};
+use chitchat::{
+    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState,
+    spawn_chitchat,
+};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +156,13 @@ impl Gossip {
     async fn follow(&mut self, handle: &ChitchatHandle) -> Ended {
         let mut live = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
         live.mark_changed();
+        // The watcher tells what has come at this node's next round. Who leaves is known at once.
+        let states = Arc::new(Notify::new());
+        let notify = |chitchat: &mut Chitchat| {
+            let changed = Arc::clone(&states);
+            chitchat.subscribe_event(facts::STATE, move |_| changed.notify_one())
+        };
+        let _listener = handle.with_chitchat(notify).await;
         let mut said = self.roster.me().facts.clone();
         let mut ended = std::pin::pin!(handle.termination_watcher());
         let mut tick = interval(Duration::from_millis(TICK_MS));
@@ -166,6 +177,10 @@ impl Gossip {
                     return Ended::Failed;
                 }
                 Ok(()) = live.changed() => self.live.read(&live.borrow_and_update(), &self.roster),
+                () = states.notified() => {
+                    let live = handle.with_chitchat(|chitchat| live_nodes(chitchat)).await;
+                    self.live.read(&live, &self.roster);
+                }
                 Some(finding) = self.wiring.findings.recv() => self.findings.push(finding),
                 Ok(()) = self.wiring.linked.changed() => {}
                 Ok(()) = self.wiring.seeds.changed() => {}
@@ -245,6 +260,12 @@ impl Gossip {
             let _ = handle.gossip(address);
         }
     }
+}
+
+/// What chitchat's watcher would tell now.
+fn live_nodes(chitchat: &Chitchat) -> BTreeMap<ChitchatId, NodeState> {
+    let live = chitchat.live_nodes();
+    live.filter_map(|id| Some((id.clone(), chitchat.node_state(id)?.clone()))).collect()
 }
 
 fn log_changes(before: &Snapshot, after: &Snapshot) {
