@@ -141,6 +141,11 @@ impl Stream {
         self.entries.iter()
     }
 
+    /// The epochs of the line, oldest first.
+    pub fn lineage(&self) -> &[Turn] {
+        &self.lineage
+    }
+
     /// The entry of an offset, and the position that it follows.
     pub fn entry(&self, offset: u64) -> Option<(Position, &Entry)> {
         let first = self.top + 1 - self.entries.len() as u64;
