@@ -15,6 +15,8 @@ use crate::protocol::peer::{ChannelInterest, FRAME_BYTES_MAX, Mark, Span};
 pub const PRESENT_MAX: usize = 20_000;
 /// Bytes of what a channel's presence shows: a question about it is answered in one frame.
 pub const PRESENT_BYTES_MAX: usize = 20 << 20;
+/// Clients of a channel that presence doesn't show for want of room, and that are known all the same.
+const UNSHOWN_MAX: usize = 1_000_000;
 const _: () = assert!(PRESENT_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX, "a frame has room for it");
 /// Bytes of one part of a gateway's interest, about: no frame holds up others for long.
 pub(super) const PART_BYTES: usize = 256 * 1024;
@@ -34,6 +36,8 @@ pub struct ChannelAudience {
     pub join_leave: bool,
     present: BTreeMap<ClientId, (Incarnation, ClientInfo)>,
     present_bytes: usize,
+    /// Clients for whom presence had no room.
+    unshown: BTreeMap<ClientId, Incarnation>,
 }
 
 /// Somebody came or left: whom to tell.
@@ -83,6 +87,9 @@ impl Audience {
         if audience.present.len() >= PRESENT_MAX
             || audience.present_bytes + info.bytes() > PRESENT_BYTES_MAX
         {
+            if audience.unshown.len() < UNSHOWN_MAX {
+                audience.unshown.insert(info.client, gateway);
+            }
             return None;
         }
         audience.present_bytes += info.bytes();
@@ -101,7 +108,8 @@ impl Audience {
     ) -> Option<Change> {
         let audience = self.channels.get_mut(channel)?;
         let present = audience.present.get(&client).is_some_and(|(at, _)| *at == gateway);
-        let gone = if present { audience.hide(client) } else { None };
+        let unshown = audience.unshown.get(&client) == Some(&gateway);
+        let gone = if present || unshown { audience.hide(client) } else { None };
         if detach {
             audience.gateways.retain(|g| *g != gateway);
         }
@@ -165,6 +173,9 @@ impl Audience {
                 })
                 .map(|(client, _)| *client)
                 .collect();
+            audience.unshown.retain(|client, at| {
+                *at != gateway || keep(channel, Some(*client)).unwrap_or(false)
+            });
             for client in gone {
                 if let Some(info) = audience.hide(client)
                     && audience.join_leave
@@ -183,12 +194,17 @@ impl Audience {
         present.into_iter().flatten().map(|(_, (_, info))| info)
     }
 
-    /// Fingerprint of a gateway's interest; equal to [`interest_digest`] of what the gateway has.
+    /// Fingerprint of a gateway's interest; equal to [`interest_digest`] of what the gateway has. Not
+    /// if presence has room again for who isn't shown: then the gateway is to tell once more.
     pub fn digest(&self, gateway: Incarnation) -> u64 {
         let channels = self.channels.iter().filter(|(_, a)| a.gateways.contains(&gateway));
         interest_digest(channels.map(|(channel, audience)| {
             let here = audience.present.iter().filter(|(_, (at, _))| *at == gateway);
-            (channel, here.map(|(client, _)| *client).collect())
+            let unshown = audience.unshown.iter().filter(|(_, at)| **at == gateway);
+            let unshown = unshown.filter(|_| audience.is_full()).map(|(client, _)| *client);
+            let mut clients: Vec<_> = here.map(|(client, _)| *client).chain(unshown).collect();
+            clients.sort_unstable();
+            (channel, clients)
         }))
     }
 
@@ -210,7 +226,14 @@ impl Audience {
 }
 
 impl ChannelAudience {
+    /// Whether presence has no room worth telling everything again.
+    fn is_full(&self) -> bool {
+        self.present.len() >= PRESENT_MAX / 10 * 9
+            || self.present_bytes >= PRESENT_BYTES_MAX / 10 * 9
+    }
+
     fn hide(&mut self, client: ClientId) -> Option<ClientInfo> {
+        self.unshown.remove(&client);
         let (_, info) = self.present.remove(&client)?;
         self.present_bytes -= info.bytes();
         Some(info)
@@ -392,6 +415,29 @@ mod tests {
         audience.unsubscribe(LEFT, &room, ClientId(1), false);
         audience.subscribe(LEFT, &room, false, Some(large(5)));
         assert_eq!(audience.present(&room).count(), 3);
+    }
+
+    #[test]
+    fn a_full_presence_is_told_again_only_once_there_is_room() {
+        let mut audience = Audience::default();
+        let room = channel("room");
+        let all: Vec<u128> = (1..=PRESENT_MAX as u128 + 2).collect();
+        audience.replace(LEFT, vec![interest("room", &all)], &ALL);
+        assert_eq!(audience.present(&room).count(), PRESENT_MAX);
+        let digest_of = |clients: &[u128]| {
+            let clients = clients.iter().map(|client| ClientId(*client)).collect();
+            interest_digest([(&room, clients)].into_iter())
+        };
+        assert_eq!(audience.digest(LEFT), digest_of(&all));
+        let (gone, rest) = all.split_at(PRESENT_MAX / 5);
+        for client in gone.iter().chain(&[all[all.len() - 1]]) {
+            audience.unsubscribe(LEFT, &room, ClientId(*client), false);
+        }
+        let rest = &rest[..rest.len() - 1];
+        assert_ne!(audience.digest(LEFT), digest_of(rest));
+        audience.replace(LEFT, vec![interest("room", rest)], &ALL);
+        assert_eq!(audience.digest(LEFT), digest_of(rest));
+        assert_eq!(audience.present(&room).count(), rest.len());
     }
 
     #[test]
