@@ -485,10 +485,10 @@ impl Ownership {
     /// Appends anew what found no place on its channel's line.
     pub(super) fn adopt_loose(&mut self, slot: Slot, now: Millis) {
         let loose = self.holdings.get_mut(&slot).map(|holding| holding.take_loose(now));
+        let mut adopted = BTreeSet::new();
         for (channel, options, entry) in loose.into_iter().flatten() {
-            let stream = self.holdings.get(&slot).and_then(|holding| holding.stream(&channel));
-            let known = stream.and_then(|stream| stream.find(entry.operation)).is_some();
-            if !known && entry.expires > now {
+            // It may have had two names.
+            if adopted.insert(entry.operation) && entry.expires > now {
                 self.counts.adopted += 1;
                 let message = entry.publication.message;
                 self.append(slot, &channel, options, (entry.operation, None), message, now);

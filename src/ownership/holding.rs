@@ -2,7 +2,7 @@
 //! ownership: the streams, publications that have no place in them yet, records of users, which
 //! operations were applied, and idempotency keys. Used by the slot table.
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -42,9 +42,21 @@ impl Loose {
     /// Whether a line has the publication, under this name or one of a later epoch: of two names the
     /// later is the one that will be on the line.
     fn is_known(&self, line: &Stream) -> bool {
-        let name = line.find(self.entry.operation);
-        name.is_some_and(|name| name >= self.entry.publication.position())
+        let (operation, position) = (self.entry.operation, self.entry.publication.position());
+        let here = line.entry(position.offset).is_some_and(|(_, entry)| {
+            entry.operation == operation && entry.publication.position() == position
+        });
+        here || line.find(operation).is_some_and(|name| name >= position)
     }
+}
+
+/// What may have become known on a line beside what finds its place there now.
+#[derive(Clone, Copy)]
+enum Settled {
+    /// This operation.
+    Only(OperationId),
+    /// Any operation.
+    Any,
 }
 
 /// See the module.
@@ -278,8 +290,9 @@ impl Holding {
                 if offset == 1 && follows == plain {
                     self.begin(channel, *options, epoch, now);
                 }
-                self.note(entry.operation);
-                self.remember(channel, key.clone(), entry.operation, now + KEY_MS);
+                let operation = entry.operation;
+                self.note(operation);
+                self.remember(channel, key.clone(), operation, now + KEY_MS);
                 let entry = match self.streams.get_mut(channel) {
                     Some(stream) => {
                         stream.set_options(*options);
@@ -290,7 +303,7 @@ impl Holding {
                 if let Some(entry) = entry {
                     self.take_in(channel, Loose { options: *options, follows, entry }, now);
                 }
-                self.settle(channel, now);
+                self.settle(channel, Settled::Only(operation), now);
             }
             Change::Begin { channel, options, epoch } => {
                 self.begin(channel, *options, *epoch, now);
@@ -312,12 +325,11 @@ impl Holding {
         }
     }
 
-    /// Keeps a publication beside the line, unless it is known.
+    /// Keeps a publication beside the line.
     fn take_in(&mut self, channel: &Channel, loose: Loose, now: Millis) {
         let operation = loose.entry.operation;
-        let known = self.streams.get(channel).is_some_and(|stream| loose.is_known(stream));
         let beside = self.loose.entry(channel.clone()).or_default();
-        if !known && loose.entry.expires > now {
+        if loose.entry.expires > now {
             // In the order of their names, so that each sender's keep theirs.
             let name = (loose.entry.publication.position(), operation);
             let of = |l: &Loose| (l.entry.publication.position(), l.entry.operation);
@@ -327,17 +339,32 @@ impl Holding {
         }
     }
 
-    /// Gives publications beside the line their places on it, as far as what they follow is here.
-    fn settle(&mut self, channel: &Channel, now: Millis) {
+    /// Gives publications beside the line their places on it, as far as what they follow is here,
+    /// and drops what is known.
+    fn settle(&mut self, channel: &Channel, settled: Settled, now: Millis) {
         let Some(beside) = self.loose.get_mut(channel) else { return };
         if let Some(stream) = self.streams.get_mut(channel) {
             // Of two that follow the same, the one of the higher epoch belongs to the line.
+            let mut placed = BTreeSet::new();
             while let Some(at) = beside.iter().rposition(|l| l.follows == stream.position()) {
                 let Loose { follows, entry, .. } = beside.remove(at);
+                placed.insert(entry.operation);
                 // Its place was just looked up.
                 let _placed = stream.place(follows, entry, now);
             }
-            beside.retain(|loose| !loose.is_known(stream));
+            match settled {
+                Settled::Only(operation) => {
+                    placed.insert(operation);
+                    beside.retain(|l| !placed.contains(&l.entry.operation) || !l.is_known(stream));
+                }
+                Settled::Any => {
+                    let names = stream.names();
+                    beside.retain(|l| {
+                        let name = names.get(&l.entry.operation);
+                        name.is_none_or(|name| *name < l.entry.publication.position())
+                    });
+                }
+            }
         }
         if beside.is_empty() {
             self.loose.remove(channel);
@@ -347,8 +374,9 @@ impl Holding {
     /// Takes what found no place, for the owner to append anew: channel, configuration, publication.
     pub fn take_loose(&mut self, now: Millis) -> Vec<(Channel, ChannelOptions, Entry)> {
         for channel in self.loose.keys().cloned().collect::<Vec<_>>() {
-            self.settle(&channel, now);
+            self.settle(&channel, Settled::Any, now);
         }
+        self.drop_known();
         if !self.loose.is_empty() {
             self.changed();
         }
@@ -366,8 +394,8 @@ impl Holding {
         let streams = &self.streams;
         self.loose.retain(|channel, beside| {
             let line = streams.get(channel);
-            let known = |l: &Loose| line.is_some_and(|s| s.find(l.entry.operation).is_some());
-            beside.retain(|loose| !known(loose));
+            let names = line.map(Stream::names).unwrap_or_default();
+            beside.retain(|loose| !names.contains_key(&loose.entry.operation));
             !beside.is_empty()
         });
         if self.loose() != before {
@@ -543,11 +571,15 @@ impl Holding {
                 operations.into_iter().for_each(|operation| self.note(operation));
             }
         }
+        let mut beside = BTreeSet::new();
         for (channel, LooseCopy { options, follows, entry }) in copy.loose {
             let entry = Entry::from_copy(entry, now);
             self.note(entry.operation);
             self.take_in(&channel, Loose { options, follows, entry }, now);
-            self.settle(&channel, now);
+            beside.insert(channel);
+        }
+        for channel in beside {
+            self.settle(&channel, Settled::Any, now);
         }
         for KeyCopy { channel, key, operation, ttl_ms } in copy.keys {
             self.remember(&channel, Some(key), operation, now + ttl_ms);
@@ -569,7 +601,7 @@ impl Holding {
             if let Some(stream) = made.filter(|_| !idle) {
                 self.streams.insert(channel.clone(), stream);
             }
-            self.settle(&channel, now);
+            self.settle(&channel, Settled::Any, now);
             return whole;
         };
         let merged = ours.merge(copy, now);
@@ -579,7 +611,7 @@ impl Holding {
                 self.take_in(&channel, Loose { options, follows, entry }, now);
             }
         }
-        self.settle(&channel, now);
+        self.settle(&channel, Settled::Any, now);
         whole
     }
 }

@@ -1,6 +1,6 @@
 //! A stream: the ordered publications of one channel or inbox, bounded by size and time, with the
 //! lineage of its epochs. Used by the slot's holding; knows nothing of nodes or requests.
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::mutant::{Rule, without};
@@ -343,6 +343,12 @@ impl Stream {
         Some(entry.publication.position())
     }
 
+    /// The places of all operations that are kept, for who looks for many.
+    pub fn names(&self) -> HashMap<OperationId, Position> {
+        let names = self.entries.iter().map(|e| (e.operation, e.publication.position()));
+        names.collect()
+    }
+
     /// A copy of what lies behind `after`.
     pub fn copy(&self, channel: &Channel, after: u64, now: Millis) -> StreamCopy {
         let entries = self.behind(after).map(|entry| entry.copy(now));
@@ -488,7 +494,8 @@ impl Stream {
             let entries = copy.entries.into_iter().map(|entry| Entry::from_copy(entry, now));
             (copy.lineage, entries.collect())
         };
-        let lost = entries.into_iter().filter(|entry| self.find(entry.operation).is_none());
+        let names = self.names();
+        let lost = entries.into_iter().filter(|entry| !names.contains_key(&entry.operation));
         let placed = lost.filter_map(|entry| {
             let before = entry.publication.offset.checked_sub(1)?;
             Some((name_in(&turns, before)?, entry))
