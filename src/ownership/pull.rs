@@ -137,27 +137,30 @@ impl Ownership {
     /// Sends a node what it pulls, as far as the budget allows: first what its claims wait for, and
     /// of that what it asked for first.
     fn send_parts(&mut self, to: Incarnation, now: Millis, out: &mut Out) {
+        let mut in_flight: u64 = self.pulls_of(to).map(|served| served.in_flight()).sum();
         let pulls = self.pulls.range((to, 0)..=(to, u64::MAX));
+        let pulls = pulls.filter(|(_, served)| !served.ended);
         let mut pulls: Vec<(bool, u64)> =
             pulls.map(|((_, pull), served)| (served.claim == NO_CLAIM, *pull)).collect();
         pulls.sort_unstable();
         for (idle, pull) in pulls {
             let most = if idle { IDLE_PARTS_IN_FLIGHT } else { PARTS_IN_FLIGHT };
-            let in_flight: u64 = self.pulls_of(to).map(|served| served.in_flight()).sum();
-            self.send_parts_of((to, pull), most.saturating_sub(in_flight), now, out);
+            let room = most.saturating_sub(in_flight);
+            in_flight += self.send_parts_of((to, pull), room, now, out);
         }
     }
 
-    /// Sends at most so many parts more of one pull.
+    /// Sends at most so many parts more of one pull. Returns how many.
     fn send_parts_of(
         &mut self,
         (to, pull): (Incarnation, u64),
         most: u64,
         now: Millis,
         out: &mut Out,
-    ) {
-        let Some(served) = self.pulls.get_mut(&(to, pull)) else { return };
-        let most = served.sent + most;
+    ) -> u64 {
+        let Some(served) = self.pulls.get_mut(&(to, pull)) else { return 0 };
+        let before = served.sent;
+        let most = before + most;
         while served.sent < most && !served.ended {
             while served.parts.is_empty()
                 && let Some((slot, have)) = served.slots.pop_front()
@@ -173,6 +176,7 @@ impl Ownership {
             let (claim, number, last) = (served.claim, served.sent, served.ended);
             out.send(to, Lane::Bulk, PeerFrame::Pulled { claim, pull, number, copies, last });
         }
+        served.sent - before
     }
 
     /// Notes for which strays a pull was begun: once it has ended, they are known.
