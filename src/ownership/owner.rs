@@ -240,7 +240,7 @@ impl Ownership {
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
         self.parked.expire(now);
         self.doubtful.retain(|_, (lost, _)| now.since(*lost) < DOUBTFUL_MS);
-        self.expire_pulls(now);
+        self.expire_pulls(now, out);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);
         self.check_copies(now, out);

@@ -1,6 +1,6 @@
 //! Pulls: a claimant asks a holder for what it lacks of slots, and gets it in parts within a byte
 //! budget, so that a large copy neither overflows a link nor delays what else is on it.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::claim::NO_CLAIM;
 use super::holding::Pieces;
@@ -176,6 +176,9 @@ impl Ownership {
             let (claim, number, last) = (served.claim, served.sent, served.ended);
             out.send(to, Lane::Bulk, PeerFrame::Pulled { claim, pull, number, copies, last });
         }
+        if served.sent > before {
+            served.progress = now;
+        }
         served.sent - before
     }
 
@@ -192,8 +195,16 @@ impl Ownership {
     }
 
     /// Gives up pulls that nobody takes, and those that nobody serves.
-    pub(super) fn expire_pulls(&mut self, now: Millis) {
-        self.pulls.retain(|_, pull| now.since(pull.progress) < ABANDONED_MS);
+    pub(super) fn expire_pulls(&mut self, now: Millis, out: &mut Out) {
+        let mut made_room = BTreeSet::new();
+        self.pulls.retain(|(node, _), pull| {
+            let abandoned = now.since(pull.progress) >= ABANDONED_MS;
+            made_room.extend(abandoned.then_some(*node));
+            !abandoned
+        });
+        for node in made_room {
+            self.send_parts(node, now, out);
+        }
         let mut heard: BTreeMap<Incarnation, Millis> = BTreeMap::new();
         for pull in self.pulling.values() {
             let last = heard.entry(pull.from).or_default();
