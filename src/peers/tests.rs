@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 use plug::Plug;
 
 /// Longer than anything here takes, on a machine that has other things to do.
@@ -45,6 +46,7 @@ impl Setup {
             cluster: "test".into(),
             slots: 16384,
             copies: 2,
+            versions: PROTOCOL_MIN..=PROTOCOL_MAX,
             advertise: socket.local_addr().expect("a bound socket"),
             url: Some(format!("ws://{name}")),
             credentials: Credentials::new(secret.clone()),
