@@ -1,5 +1,6 @@
 //! Nodes on loopback in one process, linked by the shipped code. The harness: a node with its
 //! events, and a socket that can be pulled out without a word, as a crash would.
+pub(crate) mod authority;
 mod configuration;
 mod flow;
 mod lifelines;
