@@ -4,6 +4,8 @@ mod facts;
 mod metrics;
 mod shortage;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use std::process;
@@ -30,6 +32,8 @@ pub use sockets::Sockets;
 const LEARN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections closed a second while draining, so that their clients don't all come back at once.
 const CLOSED_PER_SECOND: u32 = 2_000;
+/// What stays of the time to leave, at least, for stopping: words of farewell go out on the links.
+const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 /// Binds, runs a node until a signal, and drains it. A second signal exits at once.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -83,39 +87,53 @@ impl Node {
         }
     }
 
-    /// Announces the leave, hands slots over, closes connections, and stops, within `within`.
+    /// Announces the leave, hands slots over, closes connections, and stops, within `within`; if
+    /// that is less than [`STOP_TIMEOUT_MIN`], within the latter.
     pub async fn drain(mut self, within: Duration) {
         let deadline = Instant::now() + within;
+        let left = || deadline.saturating_duration_since(Instant::now());
         if let Some(membership) = &self.membership {
             membership.set_state(State::Leaving);
         }
-        // The mailbox is only closed if the engine has ended, and then nothing is owned.
-        let _ended = self.core.push(Event::Leave).await;
-        let handed_over = self.progress.wait_for(|progress| progress.drained);
         // A quarter of the time stays for the connections.
-        if timeout(within * 3 / 4, handed_over).await.is_err() {
+        if timeout(within * 3 / 4, self.hand_over()).await.is_err() {
             let owned = self.status.load().slots_owned;
             tracing::warn!(slots_owned = owned, "drain.timed_out");
         }
-        let connections = u32::try_from(self.gateway.connections()).unwrap_or(u32::MAX);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let pace = Duration::from_secs(1) * connections / CLOSED_PER_SECOND;
-        if timeout(left, self.gateway.drain(pace.min(left * 3 / 4))).await.is_err() {
-            tracing::warn!(connections = self.gateway.connections(), "drain.connections_left");
-        }
-        self.stop().await;
+        self.close_connections(left().saturating_sub(STOP_TIMEOUT_MIN)).await;
+        self.stop(left().max(STOP_TIMEOUT_MIN)).await;
     }
 
-    /// Stops without handing anything over.
-    pub async fn stop(self) {
-        self.gateway.stop().await;
-        if let Some(membership) = self.membership {
-            membership.shutdown().await;
+    async fn hand_over(&mut self) {
+        // The mailbox is only closed if the engine has ended, and then nothing is owned.
+        let _ended = self.core.push(Event::Leave).await;
+        let _ended = self.progress.wait_for(|progress| progress.drained).await;
+    }
+
+    async fn close_connections(&self, within: Duration) {
+        let connections = u32::try_from(self.gateway.connections()).unwrap_or(u32::MAX);
+        let pace = Duration::from_secs(1) * connections / CLOSED_PER_SECOND;
+        if timeout(within, self.gateway.drain(pace.min(within * 3 / 4))).await.is_err() {
+            tracing::warn!(connections = self.gateway.connections(), "drain.connections_left");
         }
-        if let Some(peers) = self.peers {
-            peers.close().await;
+    }
+
+    /// Stops without handing anything over, and waits no longer than `within` for the parts to end.
+    pub async fn stop(self, within: Duration) {
+        let Self { gateway, membership, peers, tasks, .. } = self;
+        let ended = async {
+            gateway.stop().await;
+            if let Some(membership) = membership {
+                membership.shutdown().await;
+            }
+            if let Some(peers) = peers {
+                peers.close().await;
+            }
+        };
+        if timeout(within, ended).await.is_err() {
+            tracing::debug!("node.stopped_late");
         }
-        for task in self.tasks {
+        for task in tasks {
             task.abort();
         }
     }

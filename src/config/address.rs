@@ -1,4 +1,4 @@
-//! Addresses as operators write them: a host and a port, resolved by whoever dials.
+//! Addresses as operators write them: a host and a port. Resolves no names.
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -15,7 +15,8 @@ const HOST_BYTES_MAX: usize = 253;
 #[error("not a host name or IP address with an optional port")]
 pub struct AddressError;
 
-/// A host name or IP address, and a port. Names are resolved anew at each dial.
+/// A host name or IP address, and a port. The names in `join` are looked up for as long as the node
+/// runs, that in `mesh_advertise` once, at start.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HostPort {
     /// A DNS name or an IP address, without brackets.

@@ -133,7 +133,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "join",
         join,
-        "Peers to ask for the way into the cluster; one that is up is enough. Names are resolved at every attempt. Without any, the node starts a cluster of its own. Needs a secret.",
+        "Peers to ask for the way into the cluster; one that is up is enough. Names are looked up every 10 s, and every second while one of them never had an answer. Without any, the node starts a cluster of its own. Needs a secret.",
         "a list of HOST:PORT or HOST (port 7400)",
         |_| true
     ),

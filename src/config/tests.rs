@@ -366,6 +366,13 @@ fn dev_brings_a_chat_unless_there_is_one() {
 }
 
 #[test]
+fn dev_listens_outside_loopback_if_that_is_said() {
+    let config =
+        flag("dev", "true").flag("dev_anywhere", "true").flag("listen", "0.0.0.0:8000").config();
+    assert!(config.channels.dev && !config.listen.ip().is_loopback());
+}
+
+#[test]
 fn warnings_say_what_is_hardly_meant() {
     assert!(Given::default().config().warnings()[0].contains("no client can connect"));
     assert!(flag("dev", "true").config().warnings()[0].contains("`dev` is on"));

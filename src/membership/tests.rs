@@ -262,6 +262,31 @@ async fn names_of_seeds_are_looked_up_until_they_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_moves_is_followed() {
+    let mut mesh = Mesh::default();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (moved, answer) = watch::channel(address_of('x'));
+    let count = asked.clone();
+    mesh.start('a', "");
+    mesh.start_with('b', address_of('b'), |config| {
+        config.seeds = vec!["orbweb.internal:7400".to_owned()];
+        config.resolver = Arc::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let address = *answer.borrow();
+            Box::pin(async move { Ok(vec![address]) })
+        });
+    });
+    sleep(2 * seeds::LOOKUP_INTERVAL + seeds::LOOKUP_INTERVAL / 2).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 3, "a name with an answer is asked every interval");
+    assert_eq!(mesh.now('b').seeds, [address_of('x')]);
+    assert!(mesh.now('b').view.is_empty(), "nobody is at its first address");
+    moved.send_replace(address_of('a'));
+    let took = mesh.all_see("ab").await;
+    assert!(took <= seeds::LOOKUP_INTERVAL, "took {took:?}");
+    assert_eq!(mesh.now('b').seeds, [address_of('a')]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_is_nobody_else_starts_a_cluster() {
     let mut mesh = Mesh::default();
     mesh.start_with('a', address_of('a'), |config| {

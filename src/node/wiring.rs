@@ -31,7 +31,7 @@ use crate::peers::{
     self, Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
 };
 use crate::protocol::ids::{Incarnation, NodeId};
-use crate::protocol::link::PROTOCOL_MAX;
+use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// Batches of frames that may wait for the engine; a link that finds this full waits, which slows
 /// the peer that sends.
@@ -181,6 +181,7 @@ fn join_mesh(
         cluster: config.cluster.clone(),
         slots: config.slots,
         copies: config.copies,
+        versions: PROTOCOL_MIN..=PROTOCOL_MAX,
         advertise: mesh.advertise,
         url: Some(client_url.to_owned()),
         credentials: credentials(config)?,

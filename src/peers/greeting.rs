@@ -17,8 +17,7 @@ use super::refusal::{Failure, Unmet};
 use super::registry::Installed;
 use super::tls::CertifiedNode;
 use crate::protocol::link::{
-    Accept, CloseCode, Hello, LINK_FRAME_BYTES_MAX, LinkFrame, PROOFS_MAX, PROTOCOL_MAX,
-    PROTOCOL_MIN, Refusal,
+    Accept, CloseCode, Hello, LINK_FRAME_BYTES_MAX, LinkFrame, PROOFS_MAX, Refusal,
 };
 
 /// Exported from the TLS session for the proofs (RFC 8446, section 7.5).
@@ -56,7 +55,8 @@ impl Greeting<'_> {
         let Some(hello) = peer.as_deref() else { return Err(Unmet::Late) };
         let version = self.check(hello)?;
         let accept = LinkFrame::Accept(Accept { version });
-        let link = Link::new(hello, self.side == Side::Dialler, self.connection.clone());
+        let dialled = self.side == Side::Dialler;
+        let link = Link::new(hello, version, dialled, self.connection.clone());
         // From `take_place` to the spawn nothing waits: a link that was entered always runs.
         let before = if self.mesh.config.node < hello.node {
             self.accepted(&mut own).await?;
@@ -104,9 +104,10 @@ impl Greeting<'_> {
     fn check(&self, hello: &Hello) -> Result<u16, Unmet> {
         let config = &self.mesh.config;
         let refuse = |refusal| Err(Unmet::Refusing(refusal));
-        let Some(version) = hello.common_version(PROTOCOL_MIN, PROTOCOL_MAX) else {
+        let (oldest, newest) = (*config.versions.start(), *config.versions.end());
+        let Some(version) = hello.common_version(oldest, newest) else {
             let yours = (hello.version_min, hello.version_max);
-            return refuse(Refusal::Version { yours, ours: (PROTOCOL_MIN, PROTOCOL_MAX) });
+            return refuse(Refusal::Version { yours, ours: (oldest, newest) });
         };
         if hello.cluster != config.cluster {
             let (yours, ours) = (hello.cluster.clone(), config.cluster.clone());

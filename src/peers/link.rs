@@ -98,6 +98,8 @@ pub(super) struct Link {
     pub(super) url: Option<String>,
     /// How long the peer's process ran when the link began.
     peer_age_ms: u64,
+    /// The version of peer frames that both ends speak.
+    version: u16,
     pub(super) dialled: bool,
     pub(super) connection: Connection,
     pub(super) own: Outbox,
@@ -114,12 +116,18 @@ pub(super) struct Link {
 
 impl Link {
     /// A link to the node that said `hello`.
-    pub(super) fn new(hello: &Hello, dialled: bool, connection: Connection) -> Arc<Self> {
+    pub(super) fn new(
+        hello: &Hello,
+        version: u16,
+        dialled: bool,
+        connection: Connection,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: hello.node.clone(),
             address: hello.advertise,
             url: hello.url.clone(),
             peer_age_ms: hello.age_ms,
+            version,
             dialled,
             connection,
             own: Outbox::new(Bounds::LINK),
@@ -215,6 +223,7 @@ impl Link {
         LinkStatus {
             id: self.id.clone(),
             address: self.address,
+            version: self.version,
             dialled: self.dialled,
             rtt: self.connection.rtt(),
             since: self.age(),

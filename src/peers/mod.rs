@@ -17,11 +17,12 @@ mod registry;
 mod relay;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod transport;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub use tls::TlsError;
 pub use transport::udp;
 
 use crate::protocol::ids::{Incarnation, NodeId};
-use crate::protocol::link::{CloseCode, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal};
+use crate::protocol::link::{CloseCode, Hello, Refusal};
 use crate::protocol::peer::{Lane, PeerFrame};
 
 /// How long closing waits for the peers to have heard of it.
@@ -63,6 +64,8 @@ pub struct PeersConfig {
     pub slots: u16,
     /// Copies of each entry.
     pub copies: u8,
+    /// Versions of peer frames that it speaks; each link takes the newest that both ends do.
+    pub versions: RangeInclusive<u16>,
     /// Where other nodes reach this one; never port 0.
     pub advertise: SocketAddr,
     /// Where clients reach this node.
@@ -307,8 +310,8 @@ impl Mesh {
     fn hello(&self, exported: [u8; 32]) -> Hello {
         let config = &self.config;
         Hello {
-            version_min: PROTOCOL_MIN,
-            version_max: PROTOCOL_MAX,
+            version_min: *config.versions.start(),
+            version_max: *config.versions.end(),
             node: config.node.clone(),
             cluster: config.cluster.clone(),
             slots: config.slots,

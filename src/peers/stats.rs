@@ -54,6 +54,8 @@ pub struct LinkStatus {
     pub id: NodeId,
     /// Where it is reached.
     pub address: SocketAddr,
+    /// The version of peer frames that both ends speak.
+    pub version: u16,
     /// Whether this node dialled.
     pub dialled: bool,
     /// Round-trip time as QUIC sees it.

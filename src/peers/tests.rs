@@ -1,5 +1,6 @@
 //! Nodes on loopback in one process, linked by the shipped code. The harness: a node with its
 //! events, and a socket that can be pulled out without a word, as a crash would.
+pub(crate) mod authority;
 mod configuration;
 mod flow;
 mod lifelines;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 use plug::Plug;
 
 /// Longer than anything here takes, on a machine that has other things to do.
@@ -45,6 +47,7 @@ impl Setup {
             cluster: "test".into(),
             slots: 16384,
             copies: 2,
+            versions: PROTOCOL_MIN..=PROTOCOL_MAX,
             advertise: socket.local_addr().expect("a bound socket"),
             url: Some(format!("ws://{name}")),
             credentials: Credentials::new(secret.clone()),

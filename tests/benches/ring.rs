@@ -1,14 +1,17 @@
 //! The ring's figures: balance, slots moved by a join, and the time to compute it. Run by
 //! `cargo bench --bench ring`; it prints, and measures nothing but the placement.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints and may panic")]
+mod name_sets;
+
 use std::time::Instant;
 
 use orbweb::ownership::placement::Placement;
 use orbweb::ownership::view::{Member, View};
 use orbweb::protocol::ids::{Incarnation, NodeId, SLOTS_DEFAULT, Slot};
 
+use name_sets::{SETS, name};
+
 const SIZES: [usize; 3] = [3, 10, 100];
-const SETS: usize = 20;
 const ROUNDS: usize = 21;
 
 fn main() {
@@ -24,23 +27,6 @@ fn main() {
             median_worst(moved),
             median_worst(millis)
         );
-    }
-}
-
-/// Names as operators choose them, and some that they don't.
-fn name(set: usize, node: usize) -> String {
-    match set {
-        0 => format!("node-{node}"),
-        1 => format!("orbweb-{node}"),
-        2 => format!("n{}", node + 1),
-        3 => format!("node{:02}", node + 1),
-        4 => format!("10.0.0.{}", node + 1),
-        5 => format!("ip-172-31-{}-{}", node / 16, node * 7 % 251),
-        6 => format!("eu-west-1{}-{}", ["a", "b", "c"][node % 3], node / 3),
-        7 => format!("chat-{node:03}.example.org"),
-        8 => format!("{:08x}", (node as u32 + 1).wrapping_mul(0x9e37_79b9)),
-        9 => format!("orbweb-{}.orbweb.default.svc.cluster.local", node),
-        _ => format!("set{set}-node{node}"),
     }
 }
 

@@ -128,6 +128,32 @@ async fn development_takes_users_without_a_token_and_allows_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn development_allows_what_the_configuration_does_not() {
+    for (dev, code) in [(false, json!(103)), (true, Value::Null)] {
+        let mut config = config();
+        config.channels.dev = dev;
+        let chat = config.channels.namespaces.get_mut("chat").expect("a namespace");
+        (chat.allow_presence, chat.allow_history) = (false, false);
+        run(config, async |rig| {
+            let mut alice = rig.connect("alice").await;
+            let reply = alice.ask(json!({"id": 2, "subscribe": {"channel": "chat:x"}})).await;
+            assert!(reply.get("subscribe").is_some(), "{reply}");
+            for command in [
+                json!({"id": 3, "presence": {"channel": "chat:x"}}),
+                json!({"id": 3, "history": {"channel": "chat:x"}}),
+                json!({"id": 3, "rpc": {"method": "session_get", "data": {}}}),
+                json!({"id": 3, "subscribe": {"channel": "@bob"}}),
+            ] {
+                let reply = alice.ask(command.clone()).await;
+                assert_eq!(reply["id"], 3, "{reply}");
+                assert_eq!(reply["error"]["code"], code, "dev = {dev}: {command}");
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn breaking_the_protocol_closes_with_3501() {
     run(config(), async |rig| {
         let token = token(&json!({"sub": "u"}));

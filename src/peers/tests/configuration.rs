@@ -34,6 +34,32 @@ async fn another_number_of_copies_is_refused_naming_both() {
 }
 
 #[tokio::test]
+async fn versions_without_one_in_common_are_refused_naming_both() {
+    let secret = Secret::generate();
+    let mut old = Setup::new("old", &secret).with(|config| config.versions = 1..=1).start();
+    let mut new = Setup::new("new", &secret).with(|config| config.versions = 2..=2).start();
+    new.dial(&old);
+    let refusal = Refusal::Version { yours: (2, 2), ours: (1, 1) };
+    assert_eq!(new.refused().await, (refusal, true));
+    old.quiet().await;
+    assert!(old.linked().is_empty() && new.linked().is_empty());
+}
+
+#[tokio::test]
+async fn a_link_speaks_the_newest_version_that_both_ends_do() {
+    for (one, other, common) in [(1..=2, 1..=1, 1), (1..=1, 1..=2, 1), (1..=2, 1..=3, 2)] {
+        let secret = Secret::generate();
+        let mut a = Setup::new("a", &secret).with(|config| config.versions = one).start();
+        let mut b = Setup::new("b", &secret).with(|config| config.versions = other).start();
+        link(&mut a, &mut b).await;
+        for node in [&a, &b] {
+            let versions: Vec<u16> = node.peers.links().iter().map(|link| link.version).collect();
+            assert_eq!(versions, [common], "{}", node.id);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_difference_is_not_fatal_to_a_node_that_belongs_to_a_cluster() {
     let secret = Secret::generate();
     let [mut a, mut b] = mesh(["a", "b"], &secret).await;

@@ -2,12 +2,13 @@
 use std::io;
 use std::sync::Mutex;
 
-use base64::Engine as _;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519, SanType,
-};
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::authority::Authority;
 use super::*;
 
 /// Log lines of this thread.
@@ -86,45 +87,6 @@ async fn one_round_of_restarts_changes_the_secret() {
     assert_eq!(before.refused().await.0, Refusal::Secret);
 }
 
-/// An operator's authority.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: Vec<u8>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "operator");
-        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    fn credentials(&self, name: &str, uri: bool, secret: &Secret) -> Credentials {
-        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let mut params = CertificateParams::new(vec![tls::SERVER_NAME.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, if uri { "whatever" } else { name });
-        if uri {
-            let uri = format!("orbweb:{name}").try_into().unwrap();
-            params.subject_alt_names.push(SanType::URI(uri));
-        }
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let operator = OperatorPem {
-            ca: self.pem.clone(),
-            cert: pem("CERTIFICATE", cert.der()),
-            key: pem("PRIVATE KEY", key.serialized_der()),
-        };
-        Credentials { operator: Some(operator), ..Credentials::new(secret.clone()) }
-    }
-}
-
-fn pem(kind: &str, der: &[u8]) -> Vec<u8> {
-    let body = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n").into_bytes()
-}
-
 fn with_files(name: &str, credentials: Credentials, secret: &Secret) -> Node {
     Setup::new(name, secret).with(|config| config.credentials = credentials).start()
 }
@@ -177,6 +139,71 @@ async fn a_hello_for_another_node_than_the_certificate_is_refused() {
     };
     assert!(hello.starts_with("c@") && certificate.starts_with("b@"), "{hello} {certificate}");
     a.quiet().await;
+}
+
+/// A dialler that has no certificate to show.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_dialler_without_a_certificate_is_refused() {
+    /// QUIC's code for TLS's alert "certificate required" (RFC 8446, section 6).
+    const CERTIFICATE_REQUIRED: u64 = 0x100 + 116;
+    let secret = Secret::generate();
+    let mut a = node("a", &secret);
+    let setup = Setup::new("b", &secret);
+    let mut tls = tls::Tls::new(&setup.config.credentials, &setup.config.node).unwrap();
+    tls.client.client_auth_cert_resolver = Arc::new(NoCertificate);
+    let client = QuicClientConfig::try_from(tls.client).unwrap();
+    let (socket, runtime) = udp(setup.socket).unwrap();
+    let (mut endpoint, name) = transport::endpoint(&setup.config, socket, runtime).unwrap();
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(client)));
+    // The handshake of TLS 1.3 is done for the dialler before its certificate is looked for.
+    let closed = async {
+        match endpoint.connect(a.address, &name).unwrap().await {
+            Ok(connection) => connection.closed().await,
+            Err(error) => error,
+        }
+    };
+    let reason = timeout(PATIENCE, closed).await.unwrap();
+    let quinn::ConnectionError::ConnectionClosed(close) = reason else { panic!("{reason}") };
+    assert_eq!(u64::from(close.error_code), CERTIFICATE_REQUIRED, "{close}");
+    a.quiet().await;
+    assert!(a.linked().is_empty());
+    assert_eq!(a.peers.stats().refused, 1);
+}
+
+#[tokio::test]
+async fn a_source_with_too_many_handshakes_is_turned_away_and_others_link() {
+    let secret = Secret::generate();
+    let mut a = node("a", &secret);
+    let setup = Setup::new("c", &secret);
+    let (socket, runtime) = udp(setup.socket).unwrap();
+    let (endpoint, name) = transport::endpoint(&setup.config, socket, runtime).unwrap();
+    // None of them ever says hello.
+    let mut silent = Vec::new();
+    for _ in 0..gate::HANDSHAKES_PER_SOURCE {
+        silent.push(endpoint.connect(a.address, &name).unwrap().await.unwrap());
+    }
+    assert_eq!(a.peers.stats().turned_away, 0);
+    let reason = endpoint.connect(a.address, &name).unwrap().await.unwrap_err();
+    let quinn::ConnectionError::ConnectionClosed(close) = reason else { panic!("{reason}") };
+    assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+    assert_eq!(a.peers.stats().turned_away, 1);
+    let mut b = Setup::at("b", &secret, "127.0.0.2:0".parse().unwrap()).start();
+    link(&mut b, &mut a).await;
+    assert_eq!(a.linked(), [b.id.clone()]);
+    assert!(silent.iter().all(|connection| connection.close_reason().is_none()));
 }
 
 #[tokio::test]
