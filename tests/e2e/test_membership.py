@@ -227,8 +227,11 @@ async def test_a_second_node_of_a_name_is_refused_and_says_why():
     async with cluster(2) as c:
         double = c.node("n2")
         double.launch()
-        assert await double.exit_code(within=10) != 0
-        assert c[1].mesh_address in double.log and double.mesh_address in double.log, double.log
+        assert await double.exit_code(within=10) == 1
+        # Its last word, on one line, and not a word of the node that was there before.
+        last = double.log.splitlines()[-1]
+        assert last.startswith("orbweb: this node can't be part of the cluster: "), double.log
+        assert c[1].mesh_address in last and double.mesh_address in last, double.log
         await c.settled()
         assert c[1].running
 
