@@ -136,12 +136,14 @@ async def test_status_and_owner_on_the_command_line():
 async def test_a_fourth_node_joins_under_load_and_takes_its_share():
     async with cluster(3) as c:
         before = await c.slots()
-        async with Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
+        rooms = [f"chat:{number}" for number in range(24)]
+        async with present(rooms, c[0], c[1]), Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
             for node in c.nodes[:3]:
                 await load.listen(node.name, node)
             await load.listen("js", c[0], sdk="js")
             await load.publish_on(*c.nodes[:3])
             await load.flows()
+            here = await presence(rooms, c)
             late = await c.add("n4", join=[c[1]])
             await c.settled()
             after = await c.slots()
@@ -149,6 +151,8 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
             assert all(after[name] <= before[name] for name in before), (before, after)
             moved = [channel for channel in load.channels if await c[0].owner(channel) == "n4"]
             assert moved, "no channel of the load moved to the new node"
+            assert "n4" in [await c[0].owner(room) for room in rooms]
+            assert await presence(rooms, c) == here
             await load.flows()
             # Whoever comes to the new node now finds what was published before it came.
             async with await connect("python", late, token=token("newcomer")) as newcomer:
@@ -161,19 +165,47 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
 
 async def test_a_node_that_leaves_under_load_takes_nothing_with_it():
     async with cluster(3) as c, Cable(c[2], c[0], c[1]) as cable:
-        async with Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
+        rooms = [await c.key(c[2], "chat:")]
+        async with present(rooms, c[0], c[1]), Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
             await load.listen("stays", c[0])
             moves = await load.listen("moves", cable)
             await load.publish_on(c[0], c[1])
             await load.flows()
+            here = await presence(rooms, c)
             c[2].terminate()
             assert await c[2].exit_code(within=20) == 0
+            assert await presence(rooms, c.running) == here
             await moves.events.next("connected")
             assert moves.events.seen("connecting", code=3001), moves.events.seen("connecting")
             await c.settled()
             await load.flows()
             await load.stop()
             await load.check()
+
+
+@contextlib.asynccontextmanager
+async def present(channels, *nodes):
+    """A user in these channels on each of these nodes."""
+    async with contextlib.AsyncExitStack() as stack:
+        for node in nodes:
+            user = f"user-of-{node.name}"
+            client = await stack.enter_async_context(
+                await connect("python", node, token=token(user))
+            )
+            for channel in channels:
+                await client.subscribe(channel)
+        yield
+
+
+async def presence(channels, nodes):
+    """Who is in these channels: two everywhere, and the same whichever node is asked."""
+    told = [
+        [(await node.call("presence", channel=channel))["presence"] for channel in channels]
+        for node in nodes
+    ]
+    assert all(each == told[0] for each in told), told
+    assert all(len(clients) == 2 for clients in told[0]), told[0]
+    return told[0]
 
 
 async def test_a_second_signal_ends_a_drain_at_once():

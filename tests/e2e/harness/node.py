@@ -110,7 +110,8 @@ class Node:
 
     @property
     def log_path(self):
-        return self.folder / f"{self.name}.{self.starts}.log"
+        # With the port: two nodes of one name have a log each.
+        return self.folder / f"{self.name}.{self.port}.{self.starts}.log"
 
     @property
     def log(self):
