@@ -13,13 +13,13 @@ from harness.settings import API_KEY
 
 
 @contextlib.asynccontextmanager
-async def demo(*arguments, keys=asyncio.subprocess.DEVNULL):
+async def demo(*arguments):
     """A demo without a terminal; what it prints is in `.text`."""
     process = await asyncio.create_subprocess_exec(
         str(BINARY),
         "demo",
         *arguments,
-        stdin=keys,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=clean_environment(),
@@ -70,17 +70,6 @@ async def test_demo_runs_a_cluster_without_a_terminal_and_ends_by_itself():
             for url in urls:
                 with pytest.raises(aiohttp.ClientConnectionError):
                     await session.get(url)
-
-
-async def test_a_key_kills_a_node_of_the_demo_which_comes_back():
-    async with demo(keys=asyncio.subprocess.PIPE) as process:
-        await says(process, r"--api-key")
-        process.stdin.write(b"k")
-        name = (await says(process, r"(demo-\d) killed"))[1]
-        await says(process, f"{name} started again")
-        await says(process, f"{name} is ready again")
-        process.stdin.write(b"q")
-        assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
 async def test_alone_it_serves_one_node_and_says_where():
