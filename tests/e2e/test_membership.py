@@ -294,6 +294,14 @@ async def test_the_seed_may_come_up_last():
         await c.settled()
 
 
+async def test_a_node_joins_by_name():
+    async with cluster(1) as c:
+        late = await c.add(join=[f"localhost:{c[0].mesh_port}"])
+        assert "--join" in late.command() and c[0].mesh_address not in late.command()
+        await c.settled()
+        assert sorted(await late.members()) == ["n1", "n2"]
+
+
 async def test_two_nodes_that_point_at_each_other_form_one_cluster():
     async with cluster(2, start=False) as c:
         c[0].join, c[1].join = [c[1]], [c[0]]
