@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Announces the leave, hands slots over, closes connections, and stops, within `within`; if
-    /// that is less than [`STOP_TIMEOUT_MIN`], within the latter.
+    /// that is less than `STOP_TIMEOUT_MIN`, within the latter.
     pub async fn drain(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
