@@ -322,14 +322,12 @@ impl Ownership {
             let ready = log.commit(committable);
             let settled = unsettled && log.is_settled();
             self.due.untold.insert(slot);
-            let mut asks = Vec::new();
             for mut waiting in ready {
-                asks.append(&mut waiting.asks);
+                let mut asks = std::mem::take(&mut waiting.asks);
                 self.answer_for(slot, waiting, copies, out);
-            }
-            asks.sort_unstable_by_key(|ask| ask.order);
-            for ask in asks {
-                self.take_turn(ask, now, out);
+                // Before what is committed next: who subscribes before it is told of it.
+                asks.sort_unstable_by_key(|ask| ask.order);
+                asks.into_iter().for_each(|ask| self.take_turn(ask, now, out));
             }
             if settled {
                 self.replay(slot, now, out);
