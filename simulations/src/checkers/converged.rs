@@ -55,7 +55,8 @@ fn check_copies(
                 all.extend(stream.lineage().iter().map(|turn| format!("{channel}: {turn:?}")));
                 all.extend(stream.entries().map(|entry| {
                     let (position, operation) = (entry.publication.position(), entry.operation);
-                    format!("{channel}: {position:?} {operation:?}")
+                    let data = &entry.publication.message.data;
+                    format!("{channel}: {position:?} {operation:?} {data:?}")
                 }));
             }
             let users = holding.into_iter().flat_map(|holding| holding.users());

@@ -308,10 +308,8 @@ impl World {
                     let Some(position) = *position else { continue };
                     self.names.check(&subscriber.channel, position, payload)?;
                     let continues = before.is_none_or(|before| {
-                        // A stream that was made anew and then found its history goes on behind it.
-                        let begins = before.epoch != position.epoch || before.offset == 0;
                         // After a split something may come twice, never later than its turn.
-                        begins || position.offset <= before.offset + 1
+                        before.epoch != position.epoch || position.offset <= before.offset + 1
                     });
                     anyhow::ensure!(
                         continues,
