@@ -137,7 +137,8 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
     async with cluster(3) as c:
         before = await c.slots()
         rooms = [f"chat:{number}" for number in range(24)]
-        async with present(rooms, c[0], c[1]), Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
+        load = Load([f"long:{number}" for number in range(24)], pause=0.05)
+        async with present(rooms, c[0], c[1]), load:
             for node in c.nodes[:3]:
                 await load.listen(node.name, node)
             await load.listen("js", c[0], sdk="js")
@@ -166,7 +167,8 @@ async def test_a_fourth_node_joins_under_load_and_takes_its_share():
 async def test_a_node_that_leaves_under_load_takes_nothing_with_it():
     async with cluster(3) as c, Cable(c[2], c[0], c[1]) as cable:
         rooms = [await c.key(c[2], "chat:")]
-        async with present(rooms, c[0], c[1]), Load([f"long:{number}" for number in range(24)], pause=0.05) as load:
+        load = Load([f"long:{number}" for number in range(24)], pause=0.05)
+        async with present(rooms, c[0], c[1]), load:
             await load.listen("stays", c[0])
             moves = await load.listen("moves", cable)
             await load.publish_on(c[0], c[1])
