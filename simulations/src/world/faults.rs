@@ -75,6 +75,10 @@ impl World {
     pub(super) fn suspect(&mut self) -> anyhow::Result<()> {
         let (Some(by), Some(whom)) = (self.any_up(), self.any_up()) else { return Ok(()) };
         let Some(node) = self.nodes.get_mut(&by).filter(|_| by != whom) else { return Ok(()) };
+        // Who is away already is believed in again in its own time.
+        if node.seen.get(&whom).is_none_or(|seen| seen.state != State::Up) {
+            return Ok(());
+        }
         let Some(seen) = node.seen.remove(&whom) else { return Ok(()) };
         self.log(|| format!("{by:?} takes {whom:?} for dead"));
         self.look(by, true)?;
@@ -159,7 +163,9 @@ impl World {
             let back = Seen { id: id.clone(), state: State::Up };
             let soon = self.random.random_range(50..200);
             let counted = self.random.random_range(2_000..2_300);
-            if self.nodes.get(&by).is_some_and(|by| !by.seen.contains_key(&node)) {
+            let counts =
+                |by: &super::Node| by.seen.get(&node).is_some_and(|seen| seen.state == State::Up);
+            if self.nodes.get(&by).is_some_and(|by| !counts(by)) {
                 self.plan(Due::Learn { by, seen: away }, soon);
                 self.plan(Due::Learn { by, seen: back }, counted);
             }
