@@ -200,7 +200,8 @@ impl Holding {
         *last = operation.number.max(*last);
     }
 
-    /// Makes an empty stream unless there is one.
+    /// Makes an empty stream unless there is one. An empty one of an earlier epoch, which somebody else
+    /// made, goes.
     pub fn begin(
         &mut self,
         channel: &Channel,
@@ -208,7 +209,7 @@ impl Holding {
         epoch: StreamEpoch,
         now: Millis,
     ) {
-        if !self.streams.contains_key(channel) {
+        if self.streams.get(channel).is_none_or(|stream| stream.yields_to(epoch)) {
             self.changed();
             self.streams.insert(channel.clone(), Stream::new(options, epoch, now));
         }
@@ -745,6 +746,24 @@ mod tests {
         }
         assert_eq!(theirs, ours);
         assert_eq!(theirs.digest(), ours.digest());
+    }
+
+    #[test]
+    fn an_empty_line_yields_to_the_next_owners() {
+        let mut holding = Holding::default();
+        let channel = Channel::parse("c").expect("a name");
+        let of = |term| StreamEpoch { epoch: Epoch { term, owner: Incarnation(1) }, index: 1 };
+        for (term, then) in [(3, 3), (4, 4), (2, 4)] {
+            let (options, epoch, channel) = (OPTIONS, of(term), channel.clone());
+            holding.apply(&Change::Begin { channel, options, epoch }, NOW);
+            assert_eq!(holding.tops()[0].1, Position { epoch: of(then), offset: 0 });
+        }
+        let operation = OperationId { gateway: Incarnation(2), number: 1 };
+        let at = (of(4).epoch, 2);
+        holding.append(&channel, OPTIONS, at, operation, Arc::default(), None, NOW);
+        let (options, epoch) = (OPTIONS, of(5));
+        holding.apply(&Change::Begin { channel, options, epoch }, NOW);
+        assert_eq!(holding.tops()[0].1, Position { epoch: of(4), offset: 1 });
     }
 
     #[test]

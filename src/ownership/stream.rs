@@ -125,6 +125,11 @@ impl Stream {
         self.name(self.committed)
     }
 
+    /// Whether nothing was ever published on the line, and a later owner has begun it anew.
+    pub fn yields_to(&self, epoch: StreamEpoch) -> bool {
+        self.top == 0 && self.epoch() < epoch
+    }
+
     /// Notes that publications up to `offset` are committed.
     pub fn commit(&mut self, offset: u64) {
         self.committed = self.committed.max(offset.min(self.top));
