@@ -19,6 +19,10 @@ sim *options:
 bench *options:
     tests/measure {{ options }}
 
+# Orbweb beside its peers, which tests/benches/peers/setup installs
+peers *options:
+    cargo bench --bench peers -- {{ options }}
+
 # A cluster on free ports, for trying out
 cluster nodes="3":
     cargo run --release -- demo --nodes {{ nodes }}

@@ -46,11 +46,25 @@ pub enum Rule {
     LaterStamp,
     /// Who is away is called offline only after a while.
     WaitForReturn,
+    /// What the line has dropped by its bounds isn't appended again.
+    Outlived,
+    /// What was published with one idempotency key is one message, whoever took it.
+    OneMessageAKey,
+    /// An operation keeps its number when it is sent again.
+    RetryKeepsNumber,
+    /// A client isn't shown a publication of another epoch under the epoch that it holds.
+    EpochIsTold,
+    /// A gateway hands on only what continues what it handed on before.
+    ContinuesPosition,
+    /// The owner hears that a subscription has ended.
+    EndIsTold,
+    /// It is remembered what the names of lines stood for that have parted.
+    RememberSides,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -71,6 +85,13 @@ impl Rule {
         (Self::SettleFirst, "settle-first"),
         (Self::LaterStamp, "later-stamp"),
         (Self::WaitForReturn, "wait-for-return"),
+        (Self::Outlived, "outlived"),
+        (Self::OneMessageAKey, "one-message-a-key"),
+        (Self::RetryKeepsNumber, "retry-keeps-number"),
+        (Self::EpochIsTold, "epoch-is-told"),
+        (Self::ContinuesPosition, "continues-position"),
+        (Self::EndIsTold, "end-is-told"),
+        (Self::RememberSides, "remember-sides"),
     ];
 }
 

@@ -1,32 +1,38 @@
 //! The composition root: binds, wires the parts and takes them apart again. It decides nothing.
 mod clock;
+mod environment;
 mod facts;
 mod metrics;
 mod shortage;
-mod sockets;
 #[cfg(test)]
 mod tests;
 mod wiring;
 
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use crate::api::NodeFacts;
 use crate::config::Config;
-use crate::delivery::event::Event;
+use crate::delivery::event::{CoreStatus, Event};
 use crate::delivery::mailbox::CoreSender;
 use crate::engine::Progress;
 use crate::gateway::Gateway;
+use crate::gateway::socket::Listener;
 use crate::membership::{Membership, State};
 use crate::peers::Peers;
+use crate::protocol::peer::SlotRange;
 
-pub use sockets::Sockets;
+pub use clock::Clocks;
+pub use environment::{Environment, Mesh};
 
 /// How long a joining node waits to be told everything before it turns up all the same.
 const LEARN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,8 +46,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let drain_timeout = config.drain_timeout;
-    let sockets = Sockets::bind(&config)?;
-    let mut node = Node::start(config, sockets).await?;
+    let environment = Environment::bind(&config)?;
+    let mut node = Node::start(config, environment).await?;
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -62,21 +68,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// A running node.
-pub struct Node {
+pub struct Node<L: Listener = TcpListener> {
     core: CoreSender,
-    gateway: Gateway<TcpListener>,
+    gateway: Gateway<L>,
     membership: Option<Membership>,
     peers: Option<Peers>,
     progress: watch::Receiver<Progress>,
     failures: mpsc::Receiver<anyhow::Error>,
-    status: std::sync::Arc<arc_swap::ArcSwap<crate::delivery::event::CoreStatus>>,
+    status: Arc<ArcSwap<CoreStatus>>,
+    facts: Arc<dyn NodeFacts>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Node {
-    /// Starts a node on sockets of the caller's.
-    pub async fn start(config: Config, sockets: Sockets) -> anyhow::Result<Self> {
-        wiring::start(config, sockets).await
+impl<L: Listener> Node<L> {
+    /// Starts a node in surroundings of the caller's. With [`Threads::Shared`](crate::gateway::Threads)
+    /// the caller must be inside a `LocalSet`.
+    pub async fn start(config: Config, environment: Environment<L>) -> anyhow::Result<Self> {
+        wiring::start(config, environment).await
+    }
+
+    /// What it says of itself.
+    pub fn facts(&self) -> Arc<dyn NodeFacts> {
+        self.facts.clone()
+    }
+
+    /// The slots that it owns, in order, as of the fifth of a second before.
+    pub fn owned(&self) -> Vec<SlotRange> {
+        self.status.load().owned.clone()
     }
 
     /// Waits for something after which this node can't go on.

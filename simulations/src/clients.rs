@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orbweb::delivery::event::RequestId;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
-use orbweb::protocol::ids::{ClientId, Incarnation, Position};
+use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position};
 use orbweb::protocol::user::Field;
 
 use crate::checkers::attendance::Person;
@@ -27,8 +27,8 @@ pub(crate) const FLEETING: ChannelOptions =
 /// What became of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
-    /// A publication of this payload.
-    Publish { channel: Channel, payload: u64 },
+    /// A publication of this payload, with an idempotency key or without.
+    Publish { channel: Channel, payload: u64, keyed: bool },
     /// A subscription.
     Subscribe { client: ClientId },
     /// Who is in a channel.
@@ -56,6 +56,34 @@ pub(crate) struct Subscriber {
     pub(crate) subscribed: bool,
     /// Payloads in the order seen since the last start without recovery.
     pub(crate) seen: Vec<u64>,
+    /// When that start was; `None` before it.
+    pub(crate) began: Option<u64>,
+    /// What it published in one breath with its last subscription, which isn't answered, and the
+    /// ownership in which that was.
+    pub(crate) behind: Option<(u64, Epoch)>,
+    /// What of that it must see if it is acknowledged.
+    pub(crate) own: BTreeSet<u64>,
+}
+
+impl Subscriber {
+    pub(crate) fn new(node: Incarnation, channel: Channel) -> Self {
+        let (seen, began, behind, own) = <_>::default();
+        Self { node, channel, position: None, subscribed: false, seen, began, behind, own }
+    }
+
+    /// It begins anew where the channel is now.
+    pub(crate) fn forget(&mut self) {
+        self.seen.clear();
+        self.began = None;
+        self.own.clear();
+    }
+}
+
+/// Whom the end of a node concerns.
+pub(crate) struct Gone {
+    pub(crate) subscribers: Vec<ClientId>,
+    /// Publications with idempotency keys of which nobody knows whether they were applied.
+    pub(crate) unknown: Vec<(Channel, u64)>,
 }
 
 /// Everything that clients know.
@@ -66,12 +94,17 @@ pub(crate) struct Clients {
     /// In the order of the acknowledgements.
     pub(crate) acknowledged: BTreeMap<Channel, Vec<u64>>,
     pub(crate) sent: u64,
+    /// When each payload was first sent.
+    pub(crate) sent_at: Vec<u64>,
     /// Users who come and go.
     pub(crate) people: Vec<Person>,
     /// What was changed of users' records.
     pub(crate) writes: Writes,
     /// Publications of which nobody knows whether they were applied.
     pub(crate) failed: u64,
+    /// Acknowledged publications that were published with an idempotency key.
+    pub(crate) keyed: BTreeSet<u64>,
+    pub(crate) repeated: u64,
     pub(crate) unrecovered: u64,
     pub(crate) recovered: u64,
     /// Who was in each channel when asked at the end.
@@ -89,6 +122,10 @@ impl Clients {
         self.acknowledged.values().map(|payloads| payloads.len() as u64).sum()
     }
 
+    pub(crate) fn own_count(&self) -> u64 {
+        self.subscribers.values().map(|subscriber| subscriber.own.len() as u64).sum()
+    }
+
     /// Who is subscribed to a channel that outlasts the run.
     pub(crate) fn followers(&self) -> impl Iterator<Item = (&ClientId, &Subscriber)> {
         let lasting = |s: &Subscriber| s.channel.as_str().starts_with('c');
@@ -97,13 +134,22 @@ impl Clients {
 
     /// The connections of a node are gone with it; its subscribers must look for another. What they
     /// asked is unknown.
-    pub(crate) fn forget_node(&mut self, node: Incarnation) -> Vec<ClientId> {
-        self.waiting.retain(|(at, _), _| *at != node);
+    pub(crate) fn forget_node(&mut self, node: Incarnation) -> Gone {
+        let mut unknown = Vec::new();
+        self.waiting.retain(|(at, _), asked| {
+            if let Asked::Publish { channel, payload, keyed: true } = asked
+                && *at == node
+            {
+                unknown.push((channel.clone(), *payload));
+            }
+            *at != node
+        });
         let here = self.subscribers.iter_mut().filter(|(_, s)| s.node == node);
-        here.map(|(client, subscriber)| {
+        let subscribers = here.map(|(client, subscriber)| {
             subscriber.subscribed = false;
+            subscriber.behind = None;
             *client
-        })
-        .collect()
+        });
+        Gone { subscribers: subscribers.collect(), unknown }
     }
 }

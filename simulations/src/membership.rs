@@ -37,7 +37,7 @@ pub(crate) fn serving(
     gate: &mut ServingGate,
     seen: &[Seen],
     (me, seeded): (&NodeId, bool),
-    repaired: bool,
+    (repaired, stalled): (bool, bool),
     now: Millis,
 ) -> Serving {
     let leaving = seen.iter().filter(|s| s.state == State::Leaving);
@@ -45,7 +45,7 @@ pub(crate) fn serving(
     let linked = seen.iter().any(|s| s.id != *me && s.state != State::Dead);
     let view = view(seen);
     let (view, leaving) = (&view, &leaving[..]);
-    gate.observe(now, Sight { view, seeded, linked, stalled: false, repaired, leaving })
+    gate.observe(now, Sight { view, seeded, linked, stalled, repaired, leaving })
 }
 
 /// The outlook of a node that sees these nodes.

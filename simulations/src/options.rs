@@ -1,18 +1,32 @@
 //! What a run is made of: the scenario and seed from the command line, sizes and fault rates drawn
 //! from the seed.
-use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::{Parser, value_parser};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+use crate::scenario::Scenario;
+
+/// How many whole nodes there may be: as few as have somebody in the middle.
+const NODES: Range<u64> = 3..11;
+/// Clients of them.
+const CLIENTS: Range<u64> = 1..201;
 
 /// Simulations of Orbweb's cores.
 #[derive(Parser, Debug)]
 pub(crate) struct Arguments {
-    /// Which scenario; all of them if not given.
+    /// Which scenario; all of the cores if not given.
     #[arg(long)]
     pub(crate) scenario: Option<Scenario>,
+    /// All scenarios of whole nodes, if none is given.
+    #[arg(long, conflicts_with = "scenario")]
+    pub(crate) whole: bool,
+    /// Run one seed of each scenario of whole nodes twice, and compare.
+    #[arg(long)]
+    pub(crate) meta: bool,
     /// One seed, to replay it.
     #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
     pub(crate) seed: Option<u64>,
@@ -31,40 +45,36 @@ pub(crate) struct Arguments {
     /// Print the names of the rules that can be switched off.
     #[arg(long)]
     pub(crate) rules: bool,
+    /// Whole nodes at the start, if not as many as the seed gives.
+    #[arg(long, value_parser = sized(NODES))]
+    pub(crate) nodes: Option<usize>,
+    /// Clients of whole nodes, if not as many as the seed gives.
+    #[arg(long, value_parser = sized(CLIENTS))]
+    pub(crate) clients: Option<usize>,
+    /// Steps of a swarm's plan that are left out, by number: 3,5.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) leave_out: Vec<usize>,
+    /// Find the smallest run of a failing seed of `swarm` that fails in the same way.
+    #[arg(long, requires = "seed", requires = "scenario")]
+    pub(crate) shrink: bool,
+    /// Write a page that shows what happened in the run of one seed of whole nodes.
+    #[arg(long, requires = "seed", value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
     /// Print what happens: faults, claims, what clients see. Twice: every frame, too.
     #[arg(long, action = clap::ArgAction::Count)]
     pub(crate) trace: u8,
 }
 
-/// What may happen in a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Scenario {
-    /// Nodes join and leave while clients publish; nothing fails.
-    Moves,
-    /// Nodes crash, pause and restart, one at a time and the next when the copies are back, over
-    /// links that lose nothing: nothing is lost, nothing comes twice, every position resumes, and
-    /// every read is current.
-    Crashes,
-    /// Nodes join and leave, frames are lost, links are cut, nodes pause and are taken for dead; but
-    /// nobody dies, so nothing that was acknowledged may be lost.
-    Storms,
-    /// Everything at once.
-    Chaos,
-}
-
-impl Scenario {
-    pub(crate) const ALL: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
-}
-
-impl fmt::Display for Scenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Moves => "moves",
-            Self::Crashes => "crashes",
-            Self::Storms => "storms",
-            Self::Chaos => "chaos",
-        })
+impl Arguments {
+    /// Whether something was asked for that only runs of whole nodes have.
+    pub(crate) fn are_of_whole_nodes(&self) -> bool {
+        let sized = self.nodes.is_some() || self.clients.is_some();
+        sized || !self.leave_out.is_empty() || self.report.is_some()
     }
+}
+
+fn sized(within: Range<u64>) -> impl TypedValueParser<Value = usize> {
+    value_parser!(u64).range(within).map(|number| number as usize)
 }
 
 /// Milliseconds between two publications to one channel in `crashes`, on average and at least.

@@ -5,7 +5,7 @@ use std::fmt;
 use orbweb::ownership::owner::Counts;
 
 /// Rare things that must have happened in a whole set of runs, or it has shown nothing of them.
-const MARKS: [&str; 23] = [
+const MARKS: [&str; 24] = [
     "attributes read",
     "claim incomplete",
     "claim rejected",
@@ -21,12 +21,13 @@ const MARKS: [&str; 23] = [
     "one-way cut",
     "parked, then served",
     "pause",
-    "position not recovered",
     "position recovered",
     "question deferred to a commit",
     "read checked",
+    "repeated by key",
     "snapshot, then tail",
     "stray adopted",
+    "subscribed and published in one breath",
     "taught before up",
     "user changed",
 ];

@@ -28,8 +28,9 @@ use crate::checkers::{bounds, converged, kept, present};
 use crate::clients::{BRIEF, Clients, FLEETING, STREAM};
 use crate::membership::{Seen, outlook};
 use crate::network::{Flight, Network};
-use crate::options::{Scenario, Swarm};
+use crate::options::Swarm;
 use crate::outcome::Outcome;
+use crate::scenario::Scenario;
 
 mod faults;
 mod nodes;
@@ -58,6 +59,11 @@ enum Due {
         seen: Seen,
     },
     Publish,
+    /// Somebody publishes with the same idempotency key again.
+    Repeat {
+        channel: Channel,
+        payload: u64,
+    },
     ChangeUser,
     Person(usize),
     Read,
@@ -163,14 +169,16 @@ impl World {
         self.outcome.virtual_ms = self.now;
         self.outcome.acknowledged = self.clients.acknowledged_count();
         self.outcome.failed = self.clients.failed;
+        self.outcome.mark("repeated by key", self.clients.repeated);
         self.outcome.mark("position recovered", self.clients.recovered);
+        self.outcome.mark("subscribed and published in one breath", self.clients.own_count());
         self.outcome.mark("position not recovered", self.clients.unrecovered);
         self.outcome.fingerprint = self.hash.digest();
         Ok(self.outcome)
     }
 
     fn settings(&self) -> Settings {
-        let strict = matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes);
+        let strict = self.swarm.scenario.is_strict();
         let offline_after_ms = if strict { OFFLINE_AFTER_MS } else { OFFLINE_SOON_MS };
         let sessions = Sessions { offline_after_ms, ttl_ms: 120_000 };
         Settings { slots: self.swarm.slots, copies: self.swarm.copies, sessions }
@@ -222,6 +230,7 @@ impl World {
             Due::Tick(node) => self.tick(node),
             Due::Arrive(flight) => self.arrive(&flight),
             Due::Learn { by, seen } => self.learn(by, seen),
+            Due::Repeat { channel, payload } => self.repeat(channel, payload),
             Due::Resubscribe(client) => self.subscribe(client),
             Due::Person(person) => self.person(person),
             Due::JoinTimeout(node) => self.turn_up(node),
@@ -302,7 +311,7 @@ impl World {
     fn look_at_holdings(&mut self) -> anyhow::Result<()> {
         self.plan(Due::LookAtHoldings, LOOK_MS);
         for (node, watched) in &self.nodes {
-            self.released.check(*node, &watched.core, self.swarm.slots)?;
+            self.released.check(*node, &watched.core, self.swarm.slots, self.now)?;
             bounds::check(*node, &watched.core)?;
         }
         Ok(())
@@ -317,17 +326,24 @@ impl World {
         converged::check(&nodes, placement, self.swarm.slots, self.swarm.copies)?;
         present::check(&self.clients)?;
         let streams = kept::check_kept(&nodes, &self.clients, self.swarm.slots)?;
-        let split = !matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes);
+        let split = !self.swarm.scenario.is_strict();
         self.clients.writes.check(&nodes, self.swarm.slots, split)?;
-        if matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes) {
+        if self.swarm.scenario.is_strict() {
             kept::check_seen(&streams, &self.clients)?;
             kept::check_in_order(&streams, &self.clients)?;
+            kept::check_brief(&self.clients)?;
             let unrecovered = self.clients.unrecovered;
             anyhow::ensure!(unrecovered == 0, "I1: {unrecovered} positions were not recovered");
+        }
+        if self.swarm.scenario != Scenario::Chaos {
+            // Nobody dies with what was acknowledged.
+            kept::check_delivered(&self.clients)?;
         }
         if self.swarm.scenario == Scenario::Moves {
             let failed = self.clients.failed;
             anyhow::ensure!(failed == 0, "I1: {failed} publishes failed");
+            // Where nothing is asked twice.
+            kept::check_own(&self.clients)?;
         }
         Ok(())
     }

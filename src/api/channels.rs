@@ -41,7 +41,7 @@ impl Api {
         let channel = call.channel.clone();
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message()?;
+        let message = content.into_message(self.wall)?;
         self.publish_to(&channel, skip_history, message).await
     }
 
@@ -61,7 +61,7 @@ impl Api {
         }
         let content = Content::from(call);
         let skip_history = content.skip_history;
-        let message = content.into_message()?;
+        let message = content.into_message(self.wall)?;
         let each = channels.iter().map(|channel| async {
             match self.publish_to(channel, skip_history, message.clone()).await {
                 Ok(place) => Outcome::Result(place),

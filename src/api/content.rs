@@ -1,7 +1,6 @@
 //! What a caller wants published, checked once and shared by all channels that it goes to.
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +10,7 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::words;
 use crate::protocol::message::{DATA_BYTES_MAX, Message, TAG_BYTES_MAX};
+use crate::protocol::time::WallClock;
 
 /// Tags of a publication: they travel with every copy of it.
 const TAGS_MAX: usize = 32;
@@ -28,7 +28,10 @@ pub(super) struct Content {
 
 impl Content {
     /// The message and its idempotency key, if they are within the limits.
-    pub(super) fn into_message(self) -> Result<(Arc<Message>, Option<Arc<str>>), ApiError> {
+    pub(super) fn into_message(
+        self,
+        wall: WallClock,
+    ) -> Result<(Arc<Message>, Option<Arc<str>>), ApiError> {
         let key = self.idempotency_key.filter(|key| !key.is_empty());
         if let Some(length) = key.as_ref().map(String::len).filter(|len| *len > KEY_BYTES_MAX) {
             return Err(ApiError::LimitExceeded(format!(
@@ -52,7 +55,9 @@ impl Content {
                 "at most {TAGS_MAX} tags of together {TAG_BYTES_MAX} bytes are allowed"
             )));
         }
-        let message = Message { data, info: None, tags: self.tags, time_ms: wall_clock_ms() };
+        // For display in clients only.
+        let time_ms = u64::try_from(wall().as_millis()).unwrap_or(u64::MAX);
+        let message = Message { data, info: None, tags: self.tags, time_ms };
         Ok((Arc::new(message), key.map(Arc::from)))
     }
 }
@@ -93,10 +98,4 @@ pub(super) fn on_one_line(json: &RawValue) -> Bytes {
     } else {
         Bytes::copy_from_slice(text.as_bytes())
     }
-}
-
-/// For display in clients only.
-fn wall_clock_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

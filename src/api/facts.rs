@@ -12,6 +12,9 @@ pub trait NodeFacts: Send + Sync + 'static {
     /// Whether clients should be sent here; else the reasons why not, each a short phrase.
     fn ready(&self) -> Result<(), Vec<String>>;
 
+    /// What this node says of itself.
+    fn report(&self) -> NodeReport;
+
     /// This node first, then every other node that gossip knows. Peers are asked, within about a
     /// second; one that doesn't answer is reported as silent.
     async fn cluster(&self) -> Vec<NodeReport>;

@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use crate::config::{Channels, Config, SecretText};
 use crate::delivery::event::ShardId;
 use crate::delivery::mailbox::{CoreSender, ShardReceiver};
+use crate::protocol::time::WallClock;
 
 pub mod asker;
 mod call;
@@ -50,6 +51,7 @@ pub struct Api {
     asker: Arc<Asker>,
     facts: Arc<dyn NodeFacts>,
     metrics: ApiMetrics,
+    wall: WallClock,
 }
 
 impl Api {
@@ -60,6 +62,7 @@ impl Api {
         shard: ShardId,
         facts: Arc<dyn NodeFacts>,
         metrics: ApiMetrics,
+        wall: WallClock,
     ) -> Arc<Self> {
         Arc::new(Self {
             keys: config.api.keys.clone(),
@@ -67,6 +70,7 @@ impl Api {
             asker: Arc::new(Asker::new(cores, shard)),
             facts,
             metrics,
+            wall,
         })
     }
 

@@ -1,4 +1,5 @@
 //! What a node says of itself: the rows of `orbweb status`. Travels between nodes and as JSON.
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,10 @@ pub struct NodeReport {
     pub changes_uncommitted: u64,
     /// Peers with a working link.
     pub links: u32,
+    /// How many of the links speak each version of peer frames: more than one while a cluster is
+    /// brought to another version.
+    #[serde(default)]
+    pub link_versions: BTreeMap<u16, u32>,
     /// Client connections.
     pub connections: u64,
     /// Different users among them, where counted.

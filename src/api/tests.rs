@@ -1,4 +1,5 @@
 //! The API's shapes, limits and errors, with a core that answers from a script.
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use crate::ownership::serving::Serving;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{ClientInfo, Message, Publication};
+use crate::protocol::time;
 
 mod users;
 
@@ -42,6 +44,7 @@ fn report() -> NodeReport {
         slots_unrepaired: 0,
         changes_uncommitted: 0,
         links: 0,
+        link_versions: BTreeMap::new(),
         connections: 4,
         users: Some(2),
         subscriptions: None,
@@ -62,6 +65,10 @@ struct Facts {
 impl NodeFacts for Facts {
     fn ready(&self) -> Result<(), Vec<String>> {
         if self.reasons.is_empty() { Ok(()) } else { Err(self.reasons.clone()) }
+    }
+
+    fn report(&self) -> NodeReport {
+        report()
     }
 
     async fn cluster(&self) -> Vec<NodeReport> {
@@ -106,7 +113,7 @@ fn node_with(config: &Config, reasons: Vec<String>) -> Node {
     let mut registry = Registry::default();
     let metrics = ApiMetrics::register(&mut registry);
     let facts = Arc::new(Facts { reasons, registry: Arc::new(registry) });
-    let api = Api::new(config, cores, ShardId(4), facts, metrics);
+    let api = Api::new(config, cores, ShardId(4), facts, metrics, time::wall);
     let asked = Arc::new(Mutex::new(Vec::new()));
     tokio::spawn(api.read_replies(mailbox));
     let seen = asked.clone();
@@ -280,8 +287,13 @@ async fn broadcast_answers_for_each_channel() {
     assert_eq!(responses[0], json!({"result": {"offset": 8, "epoch": EPOCH_TEXT, "copies": 2}}));
     assert_eq!(responses[1]["error"]["code"], 102);
     assert_eq!(responses[2], json!({"result": {}}));
-    let many = vec!["plain"; BROADCAST_CHANNELS_MAX + 1];
+    let mut many = vec!["plain"; BROADCAST_CHANNELS_MAX];
+    let reply = node.call("broadcast", json!({"channels": many, "data": 1})).await;
+    assert_eq!(reply["result"]["responses"].as_array().map(Vec::len), Some(many.len()));
+    many.push("plain");
+    node.asked();
     assert_eq!(node.refused("broadcast", json!({"channels": many, "data": 1})).await.0, 106);
+    assert!(node.asked().is_empty(), "none of them is published");
     assert_eq!(node.refused("broadcast", json!({"channels": [], "data": 1})).await.0, 107);
 }
 
@@ -373,6 +385,21 @@ async fn a_batch_answers_each_command_under_its_name() {
         assert_eq!(replies[1], json!({"presence_stats": {"num_clients": 3, "num_users": 2}}));
         let codes = [2, 3, 4].map(|i| replies[i]["error"]["code"].as_u64());
         assert_eq!(codes, [Some(102), Some(107), Some(104)]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_too_many_commands_is_not_begun() {
+    let node = node();
+    let batch = |count| vec![json!({"publish": {"channel": "plain", "data": 1}}); count];
+    for parallel in [false, true] {
+        let most = json!({"commands": batch(BATCH_COMMANDS_MAX), "parallel": parallel});
+        let reply = node.call("batch", most).await;
+        assert_eq!(reply["replies"].as_array().map(Vec::len), Some(BATCH_COMMANDS_MAX));
+        assert_eq!(node.asked().len(), BATCH_COMMANDS_MAX);
+        let more = json!({"commands": batch(BATCH_COMMANDS_MAX + 1), "parallel": parallel});
+        assert_eq!(node.refused("batch", more).await.0, 106);
+        assert!(node.asked().is_empty());
     }
 }
 

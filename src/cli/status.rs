@@ -25,7 +25,7 @@ pub(super) struct StatusFlags {
     ready: bool,
 }
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "NAME",
     "INCARNATION",
     "STATE",
@@ -33,6 +33,7 @@ const HEAD: [&str; 11] = [
     "SLOTS",
     "UNDER-REPLICATED",
     "LINKS",
+    "PROTOCOL",
     "CONNS",
     "UPTIME",
     "VERSION",
@@ -146,11 +147,23 @@ fn row(node: &NodeReport) -> [String; HEAD.len()] {
         slots,
         node.slots_under_replicated.to_string(),
         node.links.to_string(),
+        protocol(node),
         node.connections.to_string(),
         humantime::format_duration(Duration::from_secs(node.uptime_s)).to_string(),
         node.version.clone(),
         format!("{}, {link}", node.client_url),
     ]
+}
+
+/// The versions that a node's links speak, with how many speak each if there are several.
+fn protocol(node: &NodeReport) -> String {
+    let versions = &node.link_versions;
+    let counted = versions.iter().map(|(version, links)| format!("{version} ({links})"));
+    match versions.keys().next() {
+        None => "-".to_owned(),
+        Some(version) if versions.len() == 1 => version.to_string(),
+        Some(_) => counted.collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// The names of nodes in the ring, by the view that they have.

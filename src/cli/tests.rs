@@ -74,7 +74,7 @@ fn report(name: &str, state: &str, view: &str) -> Value {
         "name": name, "incarnation": "1a2b3c4d000000000000000000000001", "state": state,
         "serving": "full", "client_url": format!("http://{name}:8000"), "link_address": "10.0.0.1:7400",
         "slots_owned": 5461, "slots_claiming": 3, "slots_under_replicated": 0,
-        "slots_unrepaired": 0, "changes_uncommitted": 0, "links": 2, "connections": 1200, "uptime_s": 3725,
+        "slots_unrepaired": 0, "changes_uncommitted": 0, "links": 2, "link_versions": {"1": 2}, "connections": 1200, "uptime_s": 3725,
         "version": "0.1.0", "view_hash": view,
     })
 }
@@ -220,8 +220,11 @@ fn a_node_that_does_not_answer_is_an_error() {
 
 #[test]
 fn status_shows_nodes_and_where_they_disagree() {
-    let nodes =
-        json!([report("n1", "up", "aa"), report("node-2", "up", "bb"), report("n3", "silent", "")]);
+    let mut mixed = report("node-2", "up", "bb");
+    mixed["link_versions"] = json!({"1": 1, "2": 1});
+    let mut silent = report("n3", "silent", "");
+    silent["link_versions"] = json!({});
+    let nodes = json!([report("n1", "up", "aa"), mixed, silent]);
     let asked = node(&[ready(), ("/api/status", 200, json!({"result": {"nodes": nodes}}))]);
     let (code, text) =
         orbweb(&format!("status --node {asked} --api-key right")).expect("an answer");
@@ -230,10 +233,10 @@ fn status_shows_nodes_and_where_they_disagree() {
     assert_eq!(
         text,
         "\
-NAME    INCARNATION  STATE   SERVING  SLOTS   UNDER-REPLICATED  LINKS  CONNS  UPTIME    VERSION  ADDRESSES (clients, peers)
-n1      1a2b3c4d     up      full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://n1:8000, 10.0.0.1:7400
-node-2  1a2b3c4d     up      full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://node-2:8000, 10.0.0.1:7400
-n3      1a2b3c4d     silent  full     5461+3  0                 2      1200   1h 2m 5s  0.1.0    http://n3:8000, 10.0.0.1:7400
+NAME    INCARNATION  STATE   SERVING  SLOTS   UNDER-REPLICATED  LINKS  PROTOCOL      CONNS  UPTIME    VERSION  ADDRESSES (clients, peers)
+n1      1a2b3c4d     up      full     5461+3  0                 2      1             1200   1h 2m 5s  0.1.0    http://n1:8000, 10.0.0.1:7400
+node-2  1a2b3c4d     up      full     5461+3  0                 2      1 (1), 2 (1)  1200   1h 2m 5s  0.1.0    http://node-2:8000, 10.0.0.1:7400
+n3      1a2b3c4d     silent  full     5461+3  0                 2      -             1200   1h 2m 5s  0.1.0    http://n3:8000, 10.0.0.1:7400
 warning: nodes disagree on the view, so some are out of touch:
   view aa: n1
   view bb: node-2

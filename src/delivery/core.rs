@@ -10,6 +10,7 @@ use crate::ownership::attendance::Sessions;
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
 use crate::ownership::serving::Serving;
+use crate::ownership::table::ranges;
 use crate::ownership::validate::check;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::PeerFrame;
@@ -136,8 +137,8 @@ impl Core {
                 let question = (claim, attempt);
                 return self.ownership.handle_prepare(from, question, &slots, interest, now, out);
             }
-            PeerFrame::Owned { slots } => {
-                self.ownership.handle_owned(from, &slots, now, out);
+            PeerFrame::Owned { slots, yours } => {
+                self.ownership.handle_owned(from, (&slots, yours), now, out);
                 let mut turn = turn(&self.ownership, now, out, actions);
                 return self.router.handle_owned(from, &slots, &mut turn);
             }
@@ -208,8 +209,10 @@ impl Core {
         let (streams, parked) = self.ownership.sizes();
         let (pending, channels) = self.router.sizes();
         let copies = self.ownership.copies();
+        let owned = (0..self.slots).map(Slot).filter(|slot| self.ownership.owns(*slot));
         CoreStatus {
             slots_owned,
+            owned: ranges(owned),
             slots_claiming,
             streams,
             pending,

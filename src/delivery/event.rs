@@ -13,7 +13,7 @@ use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, Incarnation, NodeId, Position};
 use crate::protocol::message::{ClientInfo, Message, Publication};
 pub use crate::protocol::message::{History, Recover};
-use crate::protocol::peer::{Lane, PeerFrame};
+use crate::protocol::peer::{Lane, PeerFrame, SlotRange};
 use crate::protocol::user::{Status, UserChange, UserState};
 
 /// Which shard of the gateway a message is for; the API has one of its own.
@@ -262,6 +262,8 @@ pub enum Action {
 pub struct CoreStatus {
     /// Slots owned now.
     pub slots_owned: u32,
+    /// Which these are, in order.
+    pub owned: Vec<SlotRange>,
     /// Slots being claimed now.
     pub slots_claiming: u32,
     /// Streams held here, as owner or not.

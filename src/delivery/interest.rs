@@ -22,7 +22,7 @@ pub struct Subscriber {
     /// Where its connection is.
     pub shard: ShardId,
     /// What presence shows of it.
-    pub info: Option<ClientInfo>,
+    pub info: Option<Box<ClientInfo>>,
 }
 
 /// A client whose subscription the owner hasn't answered.
@@ -31,7 +31,7 @@ pub struct Joining {
     /// The number of the question.
     pub question: u64,
     /// What presence is to show of it.
-    pub info: Option<ClientInfo>,
+    pub info: Option<Box<ClientInfo>>,
 }
 
 /// One channel that local clients want.
@@ -77,6 +77,16 @@ impl Interest {
         self.shards.retain(|(_, count)| *count > 0);
     }
 
+    /// Removes a client that is on its way in.
+    pub fn remove_joining(&mut self, client: ClientId) -> Option<Joining> {
+        let gone = self.joining.remove(&client);
+        if self.joining.is_empty() {
+            // An empty map that had an entry keeps room for eleven.
+            self.joining = BTreeMap::new();
+        }
+        gone
+    }
+
     /// The shards that have subscribers.
     pub fn shards(&self) -> Shards {
         self.shards.iter().map(|(shard, _)| *shard).collect()
@@ -90,8 +100,8 @@ impl Interest {
     /// Whom presence shows, those on their way in included: what an owner is told may overtake the
     /// answer to them, but not the question.
     fn shown(&self) -> BTreeMap<ClientId, &ClientInfo> {
-        let here = self.subscribers.iter().filter_map(|(c, s)| Some((*c, s.info.as_ref()?)));
-        let joining = self.joining.iter().filter_map(|(c, j)| Some((*c, j.info.as_ref()?)));
+        let here = self.subscribers.iter().filter_map(|(c, s)| Some((*c, s.info.as_deref()?)));
+        let joining = self.joining.iter().filter_map(|(c, j)| Some((*c, j.info.as_deref()?)));
         here.chain(joining).collect()
     }
 
@@ -103,14 +113,15 @@ impl Interest {
 /// All channels that local clients want, by slot.
 #[derive(Debug, Default)]
 pub struct Interests {
-    slots: BTreeMap<Slot, BTreeMap<Channel, Interest>>,
+    /// Boxed, since a map with one entry has room for eleven; so elsewhere.
+    slots: BTreeMap<Slot, BTreeMap<Channel, Box<Interest>>>,
     channels: u64,
 }
 
 impl Interests {
     /// A channel's interest, if there is any.
     pub fn get_mut(&mut self, slot: Slot, channel: &Channel) -> Option<&mut Interest> {
-        self.slots.get_mut(&slot)?.get_mut(channel)
+        self.slots.get_mut(&slot)?.get_mut(channel).map(Box::as_mut)
     }
 
     /// A channel's interest, made if there is none.
@@ -186,6 +197,7 @@ impl Interests {
     }
 
     fn attached(&self, slot: Slot) -> impl Iterator<Item = (&Channel, &Interest)> {
-        self.slots.get(&slot).into_iter().flatten()
+        let channels = self.slots.get(&slot).into_iter().flatten();
+        channels.map(|(channel, interest)| (channel, &**interest))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::RequestId;
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{Body, Operation};
@@ -112,7 +113,14 @@ impl Operations {
         now: Millis,
     ) -> Vec<Operation> {
         let Some(line) = self.lines.get_mut(&slot) else { return vec![] };
-        (line.owner, line.sent) = (Some(owner), now);
+        let changed = line.owner.replace(owner).is_some_and(|before| before != owner);
+        line.sent = now;
+        if changed && without(Rule::RetryKeepsNumber) {
+            for pending in &mut line.pending {
+                line.last += 1;
+                pending.number = line.last;
+            }
+        }
         let lowest = line.pending.front().map_or(line.last + 1, |first| first.number);
         let due = line.pending.iter().filter(|pending| pending.number >= number);
         due.map(|pending| Operation {
@@ -204,14 +212,24 @@ mod tests {
 
     use super::*;
     use crate::delivery::event::ShardId;
+    use crate::protocol::message::Message;
 
     const OWNER: Incarnation = Incarnation(5);
 
     fn push(operations: &mut Operations, now: Millis) -> Option<u64> {
+        push_to(operations, Slot(1), &Arc::default(), now)
+    }
+
+    fn push_to(
+        operations: &mut Operations,
+        slot: Slot,
+        message: &Arc<Message>,
+        now: Millis,
+    ) -> Option<u64> {
         let request = RequestId { shard: ShardId(0), number: 1 };
         let channel = Channel::parse("c").expect("a name");
-        let body = Body::Publish { message: Arc::default(), key: None };
-        operations.try_push(Slot(1), request, channel, ChannelOptions::default(), body, now)
+        let body = Body::Publish { message: message.clone(), key: None };
+        operations.try_push(slot, request, channel, ChannelOptions::default(), body, now)
     }
 
     fn sent(operations: &mut Operations, from: u64) -> Vec<(u64, u64)> {
@@ -248,5 +266,35 @@ mod tests {
         let mut operations = Operations::default();
         while push(&mut operations, Millis(0)).is_some() {}
         assert_eq!(operations.len(), SLOT_OPERATIONS_MAX);
+        assert!(push_to(&mut operations, Slot(2), &Arc::default(), Millis(0)).is_some());
+    }
+
+    #[test]
+    fn all_slots_together_have_a_limit_and_answers_make_room() {
+        let mut operations = Operations::default();
+        let empty = Arc::default();
+        let mut slots = (0..OPERATIONS_MAX).map(|n| Slot((n % 1024) as u16));
+        assert!(slots.all(|slot| push_to(&mut operations, slot, &empty, Millis(0)).is_some()));
+        assert_eq!(push_to(&mut operations, Slot(1024), &empty, Millis(0)), None);
+        assert!(operations.take(Slot(1), 1, Millis(0)).is_some());
+        assert_eq!(push_to(&mut operations, Slot(1024), &empty, Millis(0)), Some(1));
+    }
+
+    #[test]
+    fn payloads_together_have_a_limit_and_room_comes_back() {
+        let mut operations = Operations::default();
+        let data = vec![b' '; OPERATION_BYTES_MAX / 4].into();
+        let quarter = Arc::new(Message { data, ..Message::default() });
+        for n in 1..=4 {
+            assert_eq!(push_to(&mut operations, Slot(n), &quarter, Millis(0)), Some(1));
+        }
+        let one = Arc::new(Message { data: vec![b' '].into(), ..Message::default() });
+        assert_eq!(push_to(&mut operations, Slot(5), &one, Millis(0)), None);
+        assert!(operations.take(Slot(1), 1, Millis(0)).is_some());
+        assert!(push_to(&mut operations, Slot(5), &one, Millis(0)).is_some());
+        assert_eq!(operations.expire(Millis(OPERATION_MS)).len(), 4);
+        for n in 1..=4 {
+            assert!(push_to(&mut operations, Slot(n), &quarter, Millis(0)).is_some());
+        }
     }
 }

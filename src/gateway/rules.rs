@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::config::channels::{Channels, Namespace};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::NodeName;
+use crate::protocol::time::{self, WallClock};
 
 use super::token::TokenVerifier;
 
@@ -39,6 +40,8 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// When silence ends a connection.
     pub times: Times,
+    /// What credentials are checked by, and publications are stamped with.
+    pub wall: WallClock,
 }
 
 /// A gateway's configuration contradicts itself.
@@ -72,6 +75,7 @@ impl GatewayConfig {
             origins: Origins::default(),
             limits: Limits::default(),
             times: Times::default(),
+            wall: time::wall,
         }
     }
 
@@ -94,6 +98,7 @@ impl GatewayConfig {
             origins: self.origins,
             limits: self.limits,
             times: self.times,
+            wall: self.wall,
         })
     }
 }
@@ -170,9 +175,15 @@ pub(super) struct Rules {
     pub(super) origins: Origins,
     pub(super) limits: Limits,
     pub(super) times: Times,
+    wall: WallClock,
 }
 
 impl Rules {
+    /// Wall-clock milliseconds, for credentials and for display.
+    pub(super) fn unix_ms(&self) -> u64 {
+        u64::try_from((self.wall)().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The namespace of a channel, with everything allowed in development.
     pub(super) fn of(&self, channel: &Channel) -> Option<Namespace> {
         let mut namespace = self.channels.of(channel)?.clone();

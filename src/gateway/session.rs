@@ -49,7 +49,8 @@ pub(super) struct Session {
     query_user: Option<Box<str>>,
     /// The SDK, if its subscribe flags tell that it takes epochs from publications.
     javascript: bool,
-    subscriptions: BTreeMap<Channel, Subscription>,
+    /// Boxed, since a map with one entry has room for eleven.
+    subscriptions: BTreeMap<Channel, Box<Subscription>>,
     /// Those of them that the user's record names, which alone end when it names them no more.
     recorded: BTreeSet<Channel>,
     /// Positions that the client keeps of channels that the record, not known yet, may name.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::mpsc;
@@ -211,7 +211,7 @@ impl<S: Socket> Shard<S> {
         call: impl FnOnce(&mut super::session::Session, Scene<'_>, &mut Effects),
     ) {
         let rules = self.rules.clone();
-        let scene = Scene { rules: &rules, unix_ms: unix_ms() };
+        let scene = Scene { rules: &rules, unix_ms: rules.unix_ms() };
         let mut effects = Effects::default();
         if let Some(connection) = self.open(key) {
             call(&mut connection.session, scene, &mut effects);
@@ -283,10 +283,4 @@ impl<S: Socket> Shard<S> {
             }
         }
     }
-}
-
-/// Wall-clock milliseconds, for credentials and for display.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

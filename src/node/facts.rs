@@ -151,34 +151,6 @@ impl Facts {
         }
     }
 
-    fn report(&self) -> NodeReport {
-        let status = self.status.load();
-        let outlook = self.outlook.load();
-        let gateway = self.gateway.get();
-        let snapshot = self.snapshot();
-        NodeReport {
-            name: self.id.name.clone(),
-            incarnation: self.id.incarnation,
-            state: self.state(),
-            serving: outlook.serving.into(),
-            client_url: self.client_url.clone(),
-            link_address: snapshot.and_then(|s| Some(s.me()?.address.to_string())),
-            slots_owned: status.slots_owned,
-            slots_claiming: status.slots_claiming,
-            slots_under_replicated: status.copies.under_replicated,
-            slots_unrepaired: status.copies.unrepaired,
-            changes_uncommitted: status.copies.uncommitted,
-            links: self.peers.as_ref().map_or(0, |peers| peers.links().len() as u32),
-            connections: gateway.map_or(0, |stats| stats.connections.get()),
-            users: None,
-            subscriptions: None,
-            channels: Some(status.channels),
-            uptime_s: self.started.elapsed().as_secs(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            view_hash: format!("{:016x}", outlook.view.hash()),
-        }
-    }
-
     async fn ask_others(&self, others: &[NodeId]) -> BTreeMap<Incarnation, NodeReport> {
         let mut reports = BTreeMap::new();
         let Some(peers) = self.peers.as_ref().filter(|_| !others.is_empty()) else {
@@ -241,6 +213,40 @@ impl NodeFacts for Facts {
         Ok(())
     }
 
+    fn report(&self) -> NodeReport {
+        let status = self.status.load();
+        let outlook = self.outlook.load();
+        let gateway = self.gateway.get();
+        let snapshot = self.snapshot();
+        let links = self.peers.as_ref().map(Peers::links).unwrap_or_default();
+        let mut link_versions = BTreeMap::new();
+        for link in &links {
+            *link_versions.entry(link.version).or_default() += 1;
+        }
+        NodeReport {
+            name: self.id.name.clone(),
+            incarnation: self.id.incarnation,
+            state: self.state(),
+            serving: outlook.serving.into(),
+            client_url: self.client_url.clone(),
+            link_address: snapshot.and_then(|s| Some(s.me()?.address.to_string())),
+            slots_owned: status.slots_owned,
+            slots_claiming: status.slots_claiming,
+            slots_under_replicated: status.copies.under_replicated,
+            slots_unrepaired: status.copies.unrepaired,
+            changes_uncommitted: status.copies.uncommitted,
+            links: links.len() as u32,
+            link_versions,
+            connections: gateway.map_or(0, |stats| stats.connections.get()),
+            users: None,
+            subscriptions: None,
+            channels: Some(status.channels),
+            uptime_s: self.started.elapsed().as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            view_hash: format!("{:016x}", outlook.view.hash()),
+        }
+    }
+
     async fn cluster(&self) -> Vec<NodeReport> {
         let snapshot = self.snapshot();
         let members = snapshot.iter().flat_map(|snapshot| &snapshot.members);
@@ -261,6 +267,7 @@ impl NodeFacts for Facts {
                 slots_unrepaired: 0,
                 changes_uncommitted: 0,
                 links: 0,
+                link_versions: BTreeMap::new(),
                 connections: 0,
                 users: None,
                 subscriptions: None,

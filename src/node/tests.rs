@@ -46,8 +46,8 @@ fn files(folder: &Path, authority: &Authority, name: &str) -> Tls {
 }
 
 async fn error_of(config: Config) -> String {
-    let sockets = Sockets::bind(&config).expect("free ports");
-    let Err(error) = Node::start(config, sockets).await else { panic!("it started") };
+    let environment = Environment::bind(&config).expect("free ports");
+    let Err(error) = Node::start(config, environment).await else { panic!("it started") };
     format!("{error:#}")
 }
 
@@ -55,13 +55,13 @@ async fn error_of(config: Config) -> String {
 async fn nodes_link_with_certificates_from_files() {
     let (folder, authority) = (TempDir::new().expect("a folder"), Authority::new());
     let first = with_files("n1", files(folder.path(), &authority, "n1"));
-    let sockets = Sockets::bind(&first).expect("free ports");
-    let seed = sockets.mesh.as_ref().expect("a mesh").advertise;
-    let first = Node::start(first, sockets).await.expect("a node");
+    let environment = Environment::bind(&first).expect("free ports");
+    let seed = environment.mesh.as_ref().expect("a mesh").advertise;
+    let first = Node::start(first, environment).await.expect("a node");
     let mut second = with_files("n2", files(folder.path(), &authority, "n2"));
     second.join = vec![seed.to_string().parse().expect("an address")];
-    let sockets = Sockets::bind(&second).expect("free ports");
-    let second = Node::start(second, sockets).await.expect("a node");
+    let environment = Environment::bind(&second).expect("free ports");
+    let second = Node::start(second, environment).await.expect("a node");
     for (node, other) in [(&first, "n2"), (&second, "n1")] {
         let mut linked = node.peers.as_ref().expect("a mesh").linked();
         let seen = timeout(PATIENCE, linked.wait_for(|linked| !linked.is_empty())).await;
@@ -87,8 +87,8 @@ async fn files_that_do_not_fit_a_node_keep_it_from_starting() {
 async fn a_node_whose_core_takes_nothing_leaves_in_time() {
     const WITHIN: Duration = Duration::from_secs(2);
     let config = alone("n1");
-    let sockets = Sockets::bind(&config).expect("free ports");
-    let mut node = Node::start(config, sockets).await.expect("a node");
+    let environment = Environment::bind(&config).expect("free ports");
+    let mut node = Node::start(config, environment).await.expect("a node");
     let (stuck, _unread) = CoreSender::channel();
     while stuck.try_push(Event::Leave).is_ok() {}
     node.core = stuck;

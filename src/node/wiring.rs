@@ -2,26 +2,27 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::clock::Clocks;
+use super::environment::{Environment, Mesh};
 use super::facts::{Facts, Inspections};
 use super::shortage::{Notice, Shortage};
-use super::sockets::{Mesh, Sockets};
-use super::{Node, clock, fatal, turn_up};
+use super::{Node, fatal, turn_up};
 use crate::api::{Api, ApiMetrics, router};
 use crate::config::{self, Config};
 use crate::delivery::core::{Core, Settings};
 use crate::delivery::event::{CoreStatus, Event, Outlook, ShardId};
 use crate::delivery::mailbox::{CoreSender, ShardSender};
 use crate::engine::{Engine, LinkNews, Progress};
-use crate::gateway::{self, Gateway, GatewayConfig, Limits, Origins, Threads, Times};
+use crate::gateway::socket::Listener;
+use crate::gateway::{self, Gateway, GatewayConfig, Limits, Origins, Times};
 use crate::membership::{self, Lookout, Membership, MembershipConfig, Snapshot};
 use crate::ownership::attendance::Sessions;
 use crate::ownership::placement::Placement;
@@ -43,10 +44,12 @@ const NEWS_LEN: usize = 256;
 /// How often the outlook is made anew without news: whether to serve depends on time, too.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<Node> {
+pub(super) async fn start<L: Listener>(
+    config: Config,
+    environment: Environment<L>,
+) -> anyhow::Result<Node<L>> {
+    let Environment { listener, bound, mesh, clocks, threads } = environment;
     let id = NodeId { name: config.name.clone(), incarnation: Incarnation(rand::random()) };
-    let listener = TcpListener::from_std(sockets.http)?;
-    let bound = listener.local_addr()?;
     let client_url = config.client_url(bound);
     let shard_count = shards(&config);
 
@@ -62,8 +65,9 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
     let (peer_events, peer_events_in) = mpsc::channel(PEER_EVENTS_LEN);
     let mut tasks = Vec::new();
 
-    let mesh = match sockets.mesh {
-        Some(mesh) => Some(join_mesh(&config, &id, mesh, &client_url, peer_events, &mut tasks)?),
+    let me = Me { id: &id, client_url: &client_url, started: (clocks.wall)() };
+    let mesh = match mesh {
+        Some(mesh) => Some(join_mesh(&config, me, mesh, peer_events, &mut tasks)?),
         None => None,
     };
     let (peers, membership) = mesh.unzip();
@@ -77,7 +81,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         news,
         progress,
         status: status.clone(),
-        clock: clock::now,
+        clock: clocks.cores,
     };
     let engine = tokio::spawn(engine.run());
     tasks.push(tokio::spawn(watch_engine(engine, failures.clone())));
@@ -97,19 +101,20 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         let mut registry = facts.registry_mut()?;
         ApiMetrics::register(&mut registry)
     };
-    let api = Api::new(&config, core.clone(), ShardId(shard_count), facts.clone(), metrics);
+    let api =
+        Api::new(&config, core.clone(), ShardId(shard_count), facts.clone(), metrics, clocks.wall);
     tasks.push(tokio::spawn(api.read_replies(api_mailbox)));
 
     let gateway = Gateway::start(
-        gateway_config(&config, &id),
+        gateway_config(&config, &id, clocks),
         listener,
         router(api),
         core.clone(),
         mailboxes,
-        Threads::Own,
+        threads,
     )?;
     facts.set_gateway(gateway.stats());
-    tasks.push(tokio::spawn(hear(news_in, facts, inspections, failures.clone())));
+    tasks.push(tokio::spawn(hear(news_in, facts.clone(), inspections, failures.clone())));
 
     match &membership {
         Some(membership) => {
@@ -125,6 +130,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
                 failures,
                 dead: Vec::new(),
                 shortage: Shortage::default(),
+                clocks,
             };
             tasks.push(tokio::spawn(look.run(membership.snapshots())));
             let state = membership.state_setter();
@@ -146,6 +152,7 @@ pub(super) async fn start(config: Config, sockets: Sockets) -> anyhow::Result<No
         progress: progress_in,
         failures: failures_in,
         status,
+        facts,
         tasks,
     })
 }
@@ -168,31 +175,38 @@ fn shards(config: &Config) -> u16 {
     }
 }
 
+/// What peers are told of this node.
+struct Me<'a> {
+    id: &'a NodeId,
+    client_url: &'a str,
+    /// Since 1970: a later start of the same name has a later one.
+    started: Duration,
+}
+
 fn join_mesh(
     config: &Config,
-    id: &NodeId,
+    me: Me<'_>,
     mesh: Mesh,
-    client_url: &str,
     events: mpsc::Sender<PeerEvent>,
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> anyhow::Result<(Peers, Membership)> {
     let peers_config = PeersConfig {
-        node: id.clone(),
+        node: me.id.clone(),
         cluster: config.cluster.clone(),
         slots: config.slots,
         copies: config.copies,
         versions: PROTOCOL_MIN..=PROTOCOL_MAX,
         advertise: mesh.advertise,
-        url: Some(client_url.to_owned()),
+        url: Some(me.client_url.to_owned()),
         credentials: credentials(config)?,
     };
     let bound = mesh.socket.local_addr()?;
-    let (peers, Gossip { outgoing, incoming }) = Peers::start(peers_config, mesh.socket, events)?;
-    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let generation = started.map_or(0, |since| since.as_micros() as u64);
-    let mut membership = MembershipConfig::new(id.clone(), generation, mesh.advertise);
+    let (peers, Gossip { outgoing, incoming }) =
+        Peers::start(peers_config, mesh.socket, mesh.runtime, events)?;
+    let generation = me.started.as_micros() as u64;
+    let mut membership = MembershipConfig::new(me.id.clone(), generation, mesh.advertise);
     membership.cluster = config.cluster.clone();
-    membership.client_url = client_url.to_owned();
+    membership.client_url = me.client_url.to_owned();
     membership.own_addresses = vec![bound];
     membership.seeds = config.join.iter().map(ToString::to_string).collect();
     membership.protocol = PROTOCOL_MAX.into();
@@ -274,7 +288,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn gateway_config(config: &Config, id: &NodeId) -> GatewayConfig {
+fn gateway_config(config: &Config, id: &NodeId, clocks: Clocks) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(id.name.clone(), config.channels.clone());
     let secret = config.token.hmac_secret.as_ref();
     gateway.token_secret = secret.map(|secret| secret.expose().as_bytes().to_vec());
@@ -293,6 +307,7 @@ fn gateway_config(config: &Config, id: &NodeId) -> GatewayConfig {
         pong_timeout: config.client.pong_timeout,
         connect_timeout: config.client.auth_timeout,
     };
+    gateway.wall = clocks.wall;
     gateway
 }
 
@@ -324,6 +339,7 @@ struct Look {
     /// Whose links were closed because their process is gone.
     dead: Vec<NodeId>,
     shortage: Shortage,
+    clocks: Clocks,
 }
 
 impl Look {
@@ -344,14 +360,15 @@ impl Look {
             let snapshot = snapshots.borrow().clone();
             let status = self.status.load();
             let repaired = status.slots_claiming == 0 && status.copies.unrepaired == 0;
-            if let Some(outlook) = self.lookout.observe(&snapshot, repaired, clock::now()) {
+            let now = (self.clocks.cores)();
+            if let Some(outlook) = self.lookout.observe(&snapshot, repaired, now) {
                 self.outlook.store(outlook.clone());
                 if self.core.push(Event::Outlook(outlook)).await.is_err() {
                     return;
                 }
             }
             let serving = self.outlook.load().serving;
-            let notices = self.shortage.observe(serving, status.copies, clock::now());
+            let notices = self.shortage.observe(serving, status.copies, now);
             notices.into_iter().for_each(Notice::log);
         }
     }

@@ -32,24 +32,34 @@ impl Default for Sessions {
 /// in it once, however often they come and go.
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
-    since: BTreeMap<Slot, BTreeMap<Channel, Millis>>,
-    /// The same in the order of time.
+    since: BTreeMap<Slot, BTreeMap<Channel, Away>>,
+    /// The same in the order of their turns.
     due: BTreeSet<(Millis, Slot, Channel)>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    since: Millis,
+    /// Called offline as if the user had gone then.
+    turn: Millis,
+}
+
+/// How long a user whose slot takes no change is left alone.
+const AGAIN_MS: u64 = 250;
 
 impl Attendance {
     fn leave(&mut self, slot: Slot, user: &Channel, now: Millis) {
         let users = self.since.entry(slot).or_default();
         if let Entry::Vacant(entry) = users.entry(user.clone()) {
-            entry.insert(now);
+            entry.insert(Away { since: now, turn: now });
             self.due.insert((now, slot, user.clone()));
         }
     }
 
     fn stay(&mut self, slot: Slot, user: &Channel) {
         let Entry::Occupied(mut users) = self.since.entry(slot) else { return };
-        if let Some(since) = users.get_mut().remove(user) {
-            self.due.remove(&(since, slot, user.clone()));
+        if let Some(Away { turn, .. }) = users.get_mut().remove(user) {
+            self.due.remove(&(turn, slot, user.clone()));
         }
         if users.get().is_empty() {
             users.remove();
@@ -58,16 +68,23 @@ impl Attendance {
 
     /// The slot is owned no more.
     pub(super) fn forget(&mut self, slot: Slot) {
-        for (user, since) in self.since.remove(&slot).into_iter().flatten() {
-            self.due.remove(&(since, slot, user));
+        for (user, Away { turn, .. }) in self.since.remove(&slot).into_iter().flatten() {
+            self.due.remove(&(turn, slot, user));
         }
     }
 
-    /// The next who has been away since `until` or longer.
-    fn take_due(&mut self, until: Millis) -> Option<(Slot, Channel, Millis)> {
-        let (since, slot, user) = self.due.first().filter(|(since, ..)| *since <= until)?.clone();
-        self.stay(slot, &user);
-        Some((slot, user, since))
+    /// Takes who comes next of those whose turn is at `until` or before: the user's turn is at `again`
+    /// then, if not told otherwise. Returns since when the user is away.
+    fn next(&mut self, until: Millis, again: Millis) -> Option<(Millis, Slot, Channel)> {
+        let (turn, slot, user) = self.due.pop_first()?;
+        if turn > until {
+            self.due.insert((turn, slot, user));
+            return None;
+        }
+        let away = self.since.get_mut(&slot)?.get_mut(&user)?;
+        away.turn = again;
+        self.due.insert((again, slot, user.clone()));
+        Some((away.since, slot, user))
     }
 }
 
@@ -122,15 +139,17 @@ impl Ownership {
     pub(super) fn check_attendance(&mut self, now: Millis) {
         let wait_ms = self.sessions.offline_after_ms;
         let wait_ms = if without(Rule::WaitForReturn) { 0 } else { wait_ms };
-        let Some(until) = now.0.checked_sub(wait_ms) else { return };
-        while let Some((slot, user, since)) = self.attendance.take_due(Millis(until)) {
+        let Some(until) = now.0.checked_sub(wait_ms).map(Millis) else { return };
+        if self.world.required == 0 {
+            return;
+        }
+        while let Some((since, slot, user)) = self.attendance.next(until, until + AGAIN_MS) {
             let here = self.audiences.get(&slot).is_some_and(|audience| audience.wants(&user));
-            if self.table.owns(slot) && !here && self.is_online(slot, &user) {
-                let ago_ms = now.since(since);
-                if !self.log_user_change(slot, &user, UserChange::Offline { ago_ms }, now) {
-                    // Not now: it is looked at again with its slot.
-                    return;
-                }
+            let gone = self.table.owns(slot) && !here && self.is_online(slot, &user);
+            let change = UserChange::Offline { ago_ms: now.since(since) };
+            // Who can't be called offline now, because the slot takes no change, stays due.
+            if !gone || self.log_user_change(slot, &user, change, now) {
+                self.attendance.stay(slot, &user);
             }
         }
     }

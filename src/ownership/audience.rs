@@ -34,7 +34,7 @@ pub struct ChannelAudience {
     pub gateways: Gateways,
     /// Whether subscribers are told of others.
     pub join_leave: bool,
-    present: BTreeMap<ClientId, (Incarnation, ClientInfo)>,
+    present: BTreeMap<ClientId, Box<(Incarnation, ClientInfo)>>,
     present_bytes: usize,
     /// Clients for whom presence had no room.
     unshown: BTreeMap<ClientId, Incarnation>,
@@ -54,7 +54,7 @@ pub struct Change {
 /// See the module.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Audience {
-    channels: BTreeMap<Channel, ChannelAudience>,
+    channels: BTreeMap<Channel, Box<ChannelAudience>>,
 }
 
 impl Audience {
@@ -93,7 +93,7 @@ impl Audience {
             return None;
         }
         audience.present_bytes += info.bytes();
-        audience.present.insert(info.client, (gateway, info.clone()));
+        audience.present.insert(info.client, Box::new((gateway, info.clone())));
         (join_leave && !known).then(|| audience.change(channel, info))
     }
 
@@ -107,7 +107,7 @@ impl Audience {
         detach: bool,
     ) -> Option<Change> {
         let audience = self.channels.get_mut(channel)?;
-        let present = audience.present.get(&client).is_some_and(|(at, _)| *at == gateway);
+        let present = audience.present.get(&client).is_some_and(|p| p.0 == gateway);
         let unshown = audience.unshown.get(&client) == Some(&gateway);
         let gone = if present || unshown { audience.hide(client) } else { None };
         if detach {
@@ -168,8 +168,8 @@ impl Audience {
             let gone: Vec<ClientId> = audience
                 .present
                 .iter()
-                .filter(|(client, (at, _))| {
-                    *at == gateway && !keep(channel, Some(**client)).unwrap_or(false)
+                .filter(|(client, present)| {
+                    present.0 == gateway && !keep(channel, Some(**client)).unwrap_or(false)
                 })
                 .map(|(client, _)| *client)
                 .collect();
@@ -191,7 +191,7 @@ impl Audience {
     /// Who is present in a channel.
     pub fn present(&self, channel: &Channel) -> impl Iterator<Item = &ClientInfo> {
         let present = self.channels.get(channel).map(|audience| &audience.present);
-        present.into_iter().flatten().map(|(_, (_, info))| info)
+        present.into_iter().flatten().map(|(_, present)| &present.1)
     }
 
     /// Fingerprint of a gateway's interest; equal to [`interest_digest`] of what the gateway has. Not
@@ -199,7 +199,7 @@ impl Audience {
     pub fn digest(&self, gateway: Incarnation) -> u64 {
         let channels = self.channels.iter().filter(|(_, a)| a.gateways.contains(&gateway));
         interest_digest(channels.map(|(channel, audience)| {
-            let here = audience.present.iter().filter(|(_, (at, _))| *at == gateway);
+            let here = audience.present.iter().filter(|(_, present)| present.0 == gateway);
             let unshown = audience.unshown.iter().filter(|(_, at)| **at == gateway);
             let unshown = unshown.filter(|_| audience.is_full()).map(|(client, _)| *client);
             let mut clients: Vec<_> = here.map(|(client, _)| *client).chain(unshown).collect();
@@ -234,7 +234,7 @@ impl ChannelAudience {
 
     fn hide(&mut self, client: ClientId) -> Option<ClientInfo> {
         self.unshown.remove(&client);
-        let (_, info) = self.present.remove(&client)?;
+        let (_, info) = *self.present.remove(&client)?;
         self.present_bytes -= info.bytes();
         Some(info)
     }

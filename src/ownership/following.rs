@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::claim::NO_CLAIM;
-use super::holding::Holding;
 use super::log::Place;
 use super::out::Out;
 use super::owner::Ownership;
@@ -222,7 +221,9 @@ impl Ownership {
             // Whoever has claimed meanwhile was told what was here before.
             if self.table.promised(slot) == (Epoch { term, owner }) {
                 self.note_commits(slot);
-                self.holdings.get_mut(&slot).into_iter().for_each(Holding::drop_known);
+                if let Some(holding) = self.holdings.get_mut(&slot) {
+                    holding.drop_known(now);
+                }
                 held.push((slot, term, number));
             }
         }

@@ -1,10 +1,12 @@
 //! Leases: an owner answers reads as current only if another node has confirmed a moment ago that
 //! it promised the slot to nobody else since. A paused or cut off owner asks first, and hears that
-//! its time is over. Writes need none: they are held by others before they are answered.
+//! its time is over. Writes need none: they are held by others before they are answered. But what an
+//! owner would take that goes on after a pause it asks for, too, lest the next owner has it already.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::out::Out;
 use super::owner::Ownership;
+use super::parked::PARKED_MS;
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{Lane, PeerFrame};
@@ -14,6 +16,8 @@ use crate::protocol::time::Millis;
 pub(super) const LEASE_MS: u64 = 500;
 /// Pause before an unanswered question is asked again.
 const ASK_AGAIN_MS: u64 = 100;
+/// Nothing handled for so long: this process was held up, and another may own what it owns.
+const STALL_MS: u64 = 300;
 /// Nodes asked; the first answer counts.
 const ASKED_NODES: usize = 2;
 /// Slots named in one frame.
@@ -29,9 +33,35 @@ pub(super) struct Leases {
     /// When each question was asked, by its number; kept for as long as an answer is worth anything.
     questions: BTreeMap<u64, Millis>,
     numbers: u64,
+    /// When something was handled last.
+    handled: Option<Millis>,
+    /// Slots that were owned when this process was held up, and when that was noticed, as long as nobody
+    /// has confirmed since that they still are.
+    unsure: BTreeMap<Slot, Millis>,
 }
 
 impl Ownership {
+    /// Something is handled: notes whether this process was held up.
+    pub(super) fn note_time(&mut self, now: Millis) {
+        let last = self.leases.handled.replace(now);
+        if last.is_some_and(|last| now.since(last) >= STALL_MS) {
+            self.leases.confirmed.clear();
+            self.leases.asked.clear();
+            for slot in self.table.all().filter(|slot| self.table.owns(*slot)) {
+                // Who is held up again and again is sure once one question was answered.
+                self.leases.unsure.entry(slot).or_insert(now);
+            }
+        }
+    }
+
+    /// Whether operations on an owned slot may be taken.
+    pub(super) fn takes_operations(&mut self, slot: Slot, now: Millis) -> bool {
+        if self.leases.unsure.contains_key(&slot) && self.is_current(slot, now) {
+            self.leases.unsure.remove(&slot);
+        }
+        !self.leases.unsure.contains_key(&slot)
+    }
+
     /// Whether an owned slot's content may be shown as current; if not, others are asked, and what
     /// is parked for the slot is handled when one has answered.
     pub(super) fn is_current(&mut self, slot: Slot, now: Millis) -> bool {
@@ -78,7 +108,7 @@ impl Ownership {
 
     /// Asks again where reads still wait, and forgets what is over.
     pub(super) fn check_leases(&mut self, now: Millis) {
-        self.leases.questions.retain(|_, at| now.since(*at) < LEASE_MS);
+        self.leases.questions.retain(|_, at| now.since(*at) < PARKED_MS);
         self.leases.confirmed.retain(|_, at| now.since(*at) < LEASE_MS);
         let again: Vec<Slot> = self
             .leases
@@ -99,6 +129,7 @@ impl Ownership {
     pub(super) fn end_lease(&mut self, slot: Slot) {
         self.leases.confirmed.remove(&slot);
         self.leases.asked.remove(&slot);
+        self.leases.unsure.remove(&slot);
     }
 
     /// Says which epochs are still the highest promised here.
@@ -131,15 +162,17 @@ impl Ownership {
         out: &mut Out,
     ) {
         let Some(at) = self.leases.questions.get(&number).copied() else { return };
-        if now.since(at) >= LEASE_MS {
-            return;
-        }
         for (slot, term) in slots {
             let epoch = Epoch { term, owner: self.me };
             if !self.table.owns(slot) || self.table.promised(slot) != epoch {
                 continue;
             }
-            self.leases.confirmed.insert(slot, at);
+            if self.leases.unsure.get(&slot).is_some_and(|since| at >= *since) {
+                self.leases.unsure.remove(&slot);
+            }
+            if now.since(at) < LEASE_MS {
+                self.leases.confirmed.insert(slot, at);
+            }
             self.leases.asked.remove(&slot);
             self.replay(slot, now, out);
         }

@@ -9,6 +9,7 @@ use super::holding::ENTRY_BYTES;
 use super::parked::Request;
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Incarnation, Position};
+use crate::protocol::message::OperationId;
 use crate::protocol::peer::Change;
 use crate::protocol::time::Millis;
 use crate::protocol::user::{Field, Stamped};
@@ -103,7 +104,13 @@ pub(super) struct Log {
     copies: u64,
     outdated: bool,
     pub(super) waiting: VecDeque<Waiting>,
-    pub(super) followers: BTreeMap<Incarnation, Follower>,
+    /// Boxed, since a map with one entry has room for eleven.
+    pub(super) followers: BTreeMap<Incarnation, Box<Follower>>,
+    /// The highest number of each gateway's operations that changed nothing, since what they ask for
+    /// was done before under another number: such stand in no log, and yet what follows them is next.
+    needless: BTreeMap<Incarnation, u64>,
+    /// The last change when room was last given back.
+    last_before: u64,
 }
 
 impl Log {
@@ -120,7 +127,35 @@ impl Log {
             outdated: false,
             waiting: VecDeque::new(),
             followers: BTreeMap::new(),
+            needless: BTreeMap::new(),
+            last_before: 0,
         }
+    }
+
+    /// Notes that an operation changes nothing.
+    pub(super) fn note_needless(&mut self, operation: OperationId) {
+        let last = self.needless.entry(operation.gateway).or_insert(0);
+        *last = operation.number.max(*last);
+    }
+
+    /// The highest number of a gateway's operations that changed nothing; 0 = none.
+    pub(super) fn needless(&self, gateway: Incarnation) -> u64 {
+        self.needless.get(&gateway).copied().unwrap_or(0)
+    }
+
+    /// Gives back room that isn't used, if nothing has come since the last time and nothing waits.
+    pub(super) fn shrink(&mut self) {
+        let last = self.last();
+        let idle = std::mem::replace(&mut self.last_before, last) == last;
+        if idle && self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+            self.changes.shrink_to_fit();
+        }
+    }
+
+    /// Forgets the numbers of gateways that are not `live`.
+    pub(super) fn forget_gateways(&mut self, live: impl Fn(Incarnation) -> bool) {
+        self.needless.retain(|gateway, _| live(*gateway));
     }
 
     /// The index of the last change; 0 = none.
@@ -202,7 +237,7 @@ impl Log {
             retry_ms: 0,
             spare,
         };
-        self.followers.insert(node, new);
+        self.followers.insert(node, Box::new(new));
     }
 
     fn next_copy(&mut self) -> u64 {
@@ -271,11 +306,13 @@ impl Log {
         self.followers.values().all(|follower| follower.acked == last)
     }
 
-    /// Nodes that hold all that is committed, this one included. Who stands in for another doesn't, nor
-    /// does who lags behind while somebody does.
+    /// Nodes that hold what is committed, this one included: of that which the fewest hold. Who lags
+    /// behind holds the first part, who stands in for it the last.
     pub(super) fn committed_copies(&self) -> usize {
-        let holds = |f: &&Follower| f.is_whole() && f.acked >= self.committed;
-        1 + self.followers.values().filter(holds).count()
+        let ends = self.followers.values().flat_map(|f| [f.from + 1, f.acked + 1]);
+        let fewest = ends.chain([0, self.committed]).filter(|index| *index <= self.committed);
+        let fewest = fewest.map(|index| self.followers.values().filter(|f| f.holds(index)).count());
+        1 + fewest.min().unwrap_or(0)
     }
 
     /// Notes that changes up to `index` are committed, and takes what waited for that.
@@ -329,5 +366,54 @@ pub(super) fn size_of(change: &Change) -> usize {
         Change::Publish { entry, .. } => entry.publication.message.bytes() + ENTRY_BYTES,
         Change::User { stamped, .. } => stamped.change.len() + ENTRY_BYTES,
         Change::Begin { .. } | Change::Forget { .. } | Change::ForgetUser { .. } => ENTRY_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{Epoch, StreamEpoch};
+
+    const SLOW: Incarnation = Incarnation(2);
+    const SPARE: Incarnation = Incarnation(3);
+
+    /// A log of so many changes, all committed, of which a whole follower has the first `acked`.
+    fn log(changes: u64, acked: u64) -> Log {
+        let mut log = Log::new(true);
+        log.add_follower(SLOW, false, Millis(0));
+        for index in 1..=changes {
+            let channel = Channel::parse("news").expect("a name");
+            let epoch = StreamEpoch { epoch: Epoch { term: 1, owner: Incarnation(1) }, index };
+            let position = Position { epoch, offset: 0 };
+            log.push(index, Change::Forget { channel, position }, None);
+        }
+        log.commit(changes);
+        log.followers.get_mut(&SLOW).expect("it follows").acked = acked;
+        log
+    }
+
+    fn stand_in(log: &mut Log, from: u64, acked: u64) {
+        log.add_follower(SPARE, true, Millis(0));
+        let spare = log.followers.get_mut(&SPARE).expect("it follows");
+        (spare.from, spare.acked) = (from, acked);
+    }
+
+    #[test]
+    fn who_lags_behind_and_who_stands_in_for_it_hold_a_copy_together() {
+        let mut log = log(10, 4);
+        assert_eq!(log.committed_copies(), 1);
+        stand_in(&mut log, 4, 10);
+        assert_eq!(log.committed_copies(), 2);
+        log.followers.remove(&SLOW);
+        assert_eq!(log.committed_copies(), 1, "nobody else has the first four");
+    }
+
+    #[test]
+    fn what_neither_has_is_held_by_nobody_else() {
+        for (from, acked) in [(5, 10), (4, 9)] {
+            let mut log = log(10, 4);
+            stand_in(&mut log, from, acked);
+            assert_eq!(log.committed_copies(), 1, "{from}..={acked}");
+        }
     }
 }

@@ -1,13 +1,19 @@
 //! `Ownership`: all that a node is to slots. Frames for owners, claimants and holders come in here;
 //! what is to be sent goes into [`Out`]. Called by the delivery core, which also answers for this
 //! node's own interest.
+mod backoff;
+mod counts;
+mod expiry;
+mod gate;
+mod gateways;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::attendance::{Attendance, Sessions};
-use super::audience::{self, Audience};
+use super::audience::Audience;
 use super::claim::Claim;
 use super::following::{Following, Owed, Wanted};
 use super::holding::Holding;
@@ -15,32 +21,29 @@ use super::learner::Learning;
 use super::lease::Leases;
 use super::log::Log;
 use super::out::{Out, World};
-use super::parked::{PARKED_MS, Parked, Request};
+use super::parked::{PARKED_MS, Parked};
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
-use crate::protocol::channel::Channel;
-use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
+use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::message::OperationId;
-use crate::protocol::peer::{Change, Lane, Outcome, PeerFrame};
+use crate::protocol::peer::{Lane, PeerFrame};
 use crate::protocol::time::Millis;
+pub(super) use backoff::Backoff;
+pub use counts::Counts;
+pub(super) use gate::Gate;
 
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
-/// How long an owner that stepped down leaves a slot that is its own, as it sees the view, to a
-/// living claimant at least: until it sees what the other sees.
-const LEFT_MS: u64 = 500;
 /// How long it is remembered what wasn't committed when a slot was lost: its senders have given up by
 /// then.
 const DOUBTFUL_MS: u64 = 2 * PARKED_MS;
+/// Nodes that were here at any time and are remembered; over it only those that are here now.
+const KNOWN_MAX: usize = 1_024;
 /// How long after a change of the world strays are shown.
 const STRAYS_AFTER_CHANGE_MS: u64 = 500;
-/// How often audiences are looked through for gateways that died.
-const SWEEP_MS: u64 = 5_000;
-/// Holdings looked at for expired publications in one tick.
-const EXPIRED_PER_TICK: usize = 64;
 
 /// A node that isn't alive any more.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +51,6 @@ pub(super) struct Departed {
     pub(super) at: Millis,
     /// It was in the view until then: it didn't leave in order.
     pub(super) member: bool,
-}
-
-/// What keeps a slot from being claimed for a while.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    pub(super) until: Millis,
-    pub(super) step_ms: u64,
 }
 
 /// See the module.
@@ -107,45 +103,10 @@ pub struct Ownership {
     /// Fingerprints of strays as they were when they were pulled.
     pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
     expire_from: Slot,
-}
-
-/// What happened to slots since the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Claims begun, each of many slots.
-    pub begun: u64,
-    /// Slots won.
-    pub won: u64,
-    /// Slots lost to a higher promise.
-    pub rejected: u64,
-    /// Slots won while a live node was silent.
-    pub incomplete: u64,
-    /// Changes that weren't committed when their slot was lost.
-    pub fenced: u64,
-    /// Changes committed.
-    pub committed: u64,
-    /// Whole copies that this node has pulled.
-    pub copied: u64,
-    /// Nodes that stood in for a silent one.
-    pub spares: u64,
-    /// Frames that waited for a slot and were handled here then.
-    pub replayed: u64,
-    /// Operations that came again, and were known.
-    pub repeated: u64,
-    /// Questions that waited for a commit.
-    pub deferred: u64,
-    /// Publications that were held beside a stream, and appended anew.
-    pub adopted: u64,
-}
-
-/// Whether a request can be served here.
-pub(super) enum Gate {
-    /// Now.
-    Serve,
-    /// Soon.
-    Park,
-    /// At this node, as far as this one knows.
-    Elsewhere(Option<Incarnation>),
+    /// Until then somebody who came back a moment ago may show what nobody here has.
+    pub(super) settled_at: Millis,
+    /// Who was here at any time.
+    known: BTreeSet<Incarnation>,
 }
 
 impl Ownership {
@@ -191,6 +152,8 @@ impl Ownership {
             strays_due: Millis(0),
             taken_in: BTreeMap::new(),
             expire_from: Slot(0),
+            settled_at: Millis(0),
+            known: BTreeSet::new(),
         }
     }
 
@@ -205,6 +168,16 @@ impl Ownership {
         }
         let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);
         let came: Vec<Incarnation> = came.copied().collect();
+        // Whoever is here for the first time has nothing. And it isn't put off by each who comes back:
+        // somebody does all the time where a link is bad.
+        let back = came.iter().any(|node| self.known.contains(node));
+        if back && now >= self.settled_at {
+            self.settled_at = now + INCOMPLETE_MS;
+        }
+        self.known.extend(&world.live);
+        if self.known.len() > KNOWN_MAX {
+            self.known = world.live.iter().copied().collect();
+        }
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
         self.departed.retain(|node, departed| {
             !world.lives(*node) && now.since(departed.at) < 2 * INCOMPLETE_MS
@@ -215,6 +188,7 @@ impl Ownership {
         let (table, world) = (&self.table, &self.world);
         self.backoffs.retain(|slot, _| world.lives(table.promised(*slot).owner));
         self.claims_due = Some(now);
+        self.announced_strays = Millis(0);
         // Not at once: who owns slots now may have to claim them first.
         self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
         let world = &self.world;
@@ -238,6 +212,7 @@ impl Ownership {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
+        self.note_time(now);
         self.parked.expire(now);
         self.doubtful.retain(|_, (lost, _)| now.since(*lost) < DOUBTFUL_MS);
         self.expire_pulls(now, out);
@@ -272,6 +247,7 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) -> Option<PeerFrame> {
+        self.note_time(now);
         match frame {
             PeerFrame::Operation(_)
             | PeerFrame::Fanout { .. }
@@ -374,229 +350,5 @@ impl Ownership {
     /// Slots may have come home without an owner: they are looked through at the next tick.
     pub(super) fn look_for_claims(&mut self, now: Millis) {
         self.claims_due = Some(self.claims_due.map_or(now, |due| due.min(now)));
-    }
-
-    /// Whether a request for a slot can be served here; `epoch` is the highest that its sender
-    /// promised, and ends an ownership that the sender knows to be over.
-    pub(super) fn gate(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Gate {
-        if epoch > self.table.promised(slot) {
-            self.promise_to(slot, epoch, now);
-        }
-        let home = self.world.placement.owner(slot);
-        match self.table.role(slot) {
-            Role::Owner { .. } if self.world.required > 0 => Gate::Serve,
-            Role::Owner { .. } | Role::Claiming(_) => Gate::Park,
-            Role::Idle if home == Some(self.me) && self.table.contains(slot) => {
-                let claimant = self.claimant(slot, now);
-                claimant.map_or(Gate::Park, |claimant| Gate::Elsewhere(Some(claimant)))
-            }
-            Role::Idle => Gate::Elsewhere(home),
-        }
-    }
-
-    /// Who claimed a slot that belongs here, while this node leaves it to them.
-    fn claimant(&self, slot: Slot, now: Millis) -> Option<Incarnation> {
-        let claimant = self.table.promised(slot).owner;
-        let waits = self.backoffs.get(&slot).is_some_and(|backoff| backoff.until > now);
-        (waits && claimant != self.me && self.world.lives(claimant)).then_some(claimant)
-    }
-
-    /// Promises a slot to another node, and ends this node's role in it. Gives back the higher
-    /// promise for which it can't.
-    pub(super) fn promise_to(&mut self, slot: Slot, epoch: Epoch, now: Millis) -> Option<Epoch> {
-        let before = self.table.promised(slot);
-        match self.table.promise(slot, epoch) {
-            super::table::Promised::Refused(higher) => Some(higher),
-            super::table::Promised::Given { was } => {
-                if epoch.owner == self.me || epoch == before {
-                    return None;
-                }
-                if before != Epoch::NONE {
-                    // It may not be asked itself: from now on it can't show what it has as current.
-                    self.owe_fence(before.owner, slot, epoch);
-                }
-                self.close_log((slot, before), epoch.owner, now);
-                self.end_lease(slot);
-                self.wanted.remove(&slot);
-                self.audiences.remove(&slot);
-                self.attendance.forget(slot);
-                self.look_for_claims(now);
-                // Who lives may see a view that this node is about to see, in which the slot isn't
-                // its own any more: claimed at once it would go back and forth.
-                let early = self.world.placement.owner(slot) == Some(self.me)
-                    && self.world.lives(epoch.owner);
-                match was {
-                    Role::Owner { .. } if early => self.back_off_for(LEFT_MS, slot, now),
-                    Role::Owner { won, .. } if now.since(won) < 10_000 => self.back_off(slot, now),
-                    Role::Claiming(claim) => {
-                        self.leave_claim(claim, slot);
-                        self.back_off(slot, now);
-                    }
-                    _ => {}
-                }
-                None
-            }
-        }
-    }
-
-    /// Keeps a slot from being claimed for 0.2 to 10 s, doubling, with jitter.
-    pub(super) fn back_off(&mut self, slot: Slot, now: Millis) {
-        self.back_off_for(0, slot, now);
-    }
-
-    /// The same for `least_ms` at least.
-    fn back_off_for(&mut self, least_ms: u64, slot: Slot, now: Millis) {
-        let step = self.backoffs.get(&slot).map_or(200, |last| (last.step_ms * 2).min(10_000));
-        let jitter = self.random.random_range(0..=step / 2);
-        let pause = if without(Rule::ClaimAgain) { u64::MAX } else { step / 2 + jitter };
-        let until = now + pause.max(least_ms);
-        self.backoffs.insert(slot, Backoff { until, step_ms: step });
-        self.claims_due = Some(self.claims_due.map_or(until, |due| due.min(until)));
-    }
-
-    /// Keeps a request until the slot is served here, or bounces it.
-    pub(super) fn park(&mut self, slot: Slot, request: Request, out: &mut Out) {
-        if let Err(request) = self.parked.try_push(slot, request) {
-            self.bounce(request, None, out);
-        }
-    }
-
-    /// Tells a sender that it must look elsewhere, or try again.
-    pub(super) fn bounce(&self, request: Request, owner: Option<Incarnation>, out: &mut Out) {
-        let from = request.from;
-        match request.frame {
-            PeerFrame::Operation(operation) => {
-                let (slot, number) = (operation.slot, operation.number);
-                let outcome = Outcome::NotOwner(owner);
-                out.send(from, Lane::Data, PeerFrame::Result { slot, number, outcome });
-            }
-            PeerFrame::Ask { number, .. } => {
-                out.send(from, Lane::Data, PeerFrame::NotOwner { number, owner });
-            }
-            // The rest is repaired by digests, or was sent at most once.
-            _ => {}
-        }
-    }
-
-    /// Handles what has waited for a slot, in order.
-    pub(super) fn replay(&mut self, slot: Slot, now: Millis, out: &mut Out) {
-        for waiting in self.parked.take(slot) {
-            if self.departed.contains_key(&waiting.from) {
-                continue;
-            }
-            self.counts.replayed += 1;
-            self.take_request(waiting, now, out);
-        }
-    }
-
-    /// Tells gateways who came or left.
-    pub(super) fn announce(&self, slot: Slot, change: audience::Change, here: bool, out: &mut Out) {
-        let audience::Change { channel, gateways, info } = change;
-        out.send_all(&gateways, Lane::Data, PeerFrame::Presence { slot, channel, info, here });
-    }
-
-    /// Forgets gateways that aren't alive: what they sent may have come after they were forgotten.
-    fn sweep_audiences(&mut self, now: Millis, out: &mut Out) {
-        if now < self.sweep_due {
-            return;
-        }
-        self.sweep_due = now + SWEEP_MS;
-        let gateways = self.audiences.values().flat_map(Audience::all_gateways);
-        let unseen: BTreeSet<Incarnation> =
-            gateways.filter(|g| !self.world.lives(*g) && *g != self.me).collect();
-        // Who isn't seen may be new: only the second time in a row it counts as dead.
-        for gateway in self.unseen.intersection(&unseen).copied().collect::<Vec<_>>() {
-            self.forget_gateway(gateway, now, out);
-        }
-        self.unseen = unseen;
-    }
-
-    fn forget_gateway(&mut self, gateway: Incarnation, now: Millis, out: &mut Out) {
-        let followed = self.inboxes_of(gateway, None);
-        let mut left = Vec::new();
-        for (slot, audience) in &mut self.audiences {
-            left.extend(audience.forget(gateway).into_iter().map(|change| (*slot, change)));
-        }
-        for (slot, change) in left {
-            self.announce(slot, change, false, out);
-        }
-        for (slot, user) in followed {
-            self.attend(slot, &user, now);
-        }
-    }
-
-    fn expire_some(&mut self, now: Millis) {
-        let range = self.holdings.range(self.expire_from..).take(EXPIRED_PER_TICK);
-        let followed: BTreeSet<Slot> =
-            range.map(|(slot, _)| *slot).filter(|slot| self.follows(*slot)).collect();
-        let (world, copies) = (&self.world, usize::from(self.copies));
-        let mut next = Slot(0);
-        let (mut empty, mut idle, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
-        let mut owned = Vec::new();
-        let holdings = self.holdings.range_mut(self.expire_from..);
-        for (seen, (slot, holding)) in holdings.enumerate() {
-            if seen == EXPIRED_PER_TICK {
-                next = *slot;
-                break;
-            }
-            let audience = self.audiences.get(slot);
-            // What an owner still has is followed, as far as its followers can know; and who claims
-            // decides nothing before it owns.
-            let role = self.table.role(*slot);
-            let kept = followed.contains(slot) || matches!(role, Role::Claiming(_));
-            holding.expire(now);
-            holding.forget_gateways(|gateway| world.lives(gateway));
-            let mut preference = world.placement.preference(*slot).take(copies);
-            let mine = role != Role::Idle || preference.any(|node| node == self.me);
-            match (mine, self.kept.get(slot)) {
-                (true, _) => holding.touch_users(now),
-                // Its owner has it, as have those who are to hold it.
-                (false, Some(kept)) if *kept == holding.digest() => holding.forget_stale_users(now),
-                _ => {}
-            }
-            owned.extend(matches!(role, Role::Owner { .. }).then_some(*slot));
-            if !kept {
-                let users = holding.idle_users(now).into_iter();
-                tombstones.extend(users.map(|(user, upto)| (*slot, user, upto)));
-            }
-            for (channel, position) in holding.idle(now) {
-                match kept || audience.is_some_and(|a| a.wants(&channel)) {
-                    true => holding.touch(&channel, now),
-                    false => idle.push((*slot, channel, position)),
-                }
-            }
-            if holding.is_empty() {
-                empty.push(*slot);
-            }
-        }
-        self.expire_from = next;
-        for (slot, channel, position) in idle {
-            self.forget_stream(slot, channel, position, now);
-        }
-        for (slot, user, upto) in tombstones {
-            self.forget_user(slot, user, upto, now);
-        }
-        for slot in owned {
-            self.attend_all(slot, now);
-            self.end_sessions(slot, now);
-        }
-        for slot in empty.into_iter().filter(|slot| !self.table.owns(*slot)) {
-            self.holdings.remove(&slot);
-        }
-    }
-
-    /// Forgets a stream in which nobody can resume. Its owner decides that; its followers are told.
-    fn forget_stream(&mut self, slot: Slot, channel: Channel, position: Position, now: Millis) {
-        if self.table.owns(slot) {
-            if !self.takes_changes(slot) || self.world.required == 0 {
-                return;
-            }
-            let Some((_, index)) = self.table.next_index(slot) else { return };
-            let holding = self.holdings.entry(slot).or_default();
-            holding.forget(&channel, position);
-            self.log_change(slot, index, Change::Forget { channel, position }, None, now);
-        } else if let Some(holding) = self.holdings.get_mut(&slot) {
-            holding.forget(&channel, position);
-        }
     }
 }

@@ -110,7 +110,11 @@ fn size_of(frame: &PeerFrame) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::protocol::channel::Channel;
+    use crate::protocol::message::Message;
 
     fn request(order: u64, since: u64) -> Request {
         let frame = PeerFrame::Inspect { number: 1 };
@@ -126,6 +130,30 @@ mod tests {
         assert!(parked.try_push(Slot(2), request(0, 0)).is_err());
         assert_eq!(parked.take(Slot(1)).len(), PARKED_MAX);
         assert!(parked.is_empty() && parked.slots().is_empty());
+    }
+
+    #[test]
+    fn payloads_have_a_limit_and_room_comes_back() {
+        let data = vec![b' '; PARKED_BYTES_MAX / 2].into();
+        let message = Arc::new(Message { data, ..Message::default() });
+        let half = |order, since| Request {
+            frame: PeerFrame::Fanout {
+                slot: Slot(1),
+                channel: Channel::parse("c").expect("a name"),
+                message: message.clone(),
+                forwarded: false,
+            },
+            ..request(order, since)
+        };
+        let mut parked = Parked::default();
+        assert!(parked.try_push(Slot(1), half(1, 0)).is_ok());
+        assert!(parked.try_push(Slot(2), half(2, 1)).is_ok());
+        assert!(parked.try_push(Slot(3), half(3, 1)).is_err());
+        parked.expire(Millis(PARKED_MS + 1));
+        assert!(parked.try_push(Slot(3), half(3, 1)).is_ok());
+        assert!(parked.try_push(Slot(1), half(4, 1)).is_err());
+        assert_eq!(parked.take(Slot(2)).len(), 1);
+        assert!(parked.try_push(Slot(1), half(4, 1)).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pulls: a claimant asks a holder for what it lacks of slots, and gets it in parts within a byte
 //! budget, so that a large copy neither overflows a link nor delays what else is on it.
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use super::claim::NO_CLAIM;
 use super::holding::Pieces;
@@ -192,6 +192,12 @@ impl Ownership {
     /// Whether a stray as it is now is on its way.
     pub(super) fn is_pulling(&self, from: Incarnation, stray: (Slot, u64)) -> bool {
         self.pulling.values().any(|pull| pull.from == from && pull.strays.contains(&stray))
+    }
+
+    /// What is on its way in these pulls: slots, as they were when they were asked for.
+    pub(super) fn coming<'a>(&self, pulls: impl Iterator<Item = &'a u64>) -> HashSet<(Slot, u64)> {
+        let pulls = pulls.filter_map(|pull| self.pulling.get(pull));
+        pulls.flat_map(|pull| &pull.strays).copied().collect()
     }
 
     /// Gives up pulls that nobody takes, and those that nobody serves.

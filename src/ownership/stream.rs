@@ -1,79 +1,30 @@
 //! A stream: the ordered publications of one channel or inbox, bounded by size and time, with the
 //! lineage of its epochs. Used by the slot's holding; knows nothing of nodes or requests.
+mod entry;
+mod merging;
+mod reading;
+mod sides;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::mutant::{Rule, without};
-use crate::protocol::channel::{Channel, ChannelOptions};
+use crate::protocol::channel::ChannelOptions;
 use crate::protocol::ids::{Epoch, Position, StreamEpoch};
-use crate::protocol::message::{
-    DATA_BYTES_MAX, History, Message, OperationId, PUBLICATION_BYTES, Publication, TAG_BYTES_MAX,
-};
-use crate::protocol::peer::{EntryCopy, FRAME_BYTES_MAX, StreamCopy, Turn};
+use crate::protocol::message::{Message, OperationId, Publication};
+use crate::protocol::peer::Turn;
 use crate::protocol::time::Millis;
+pub use entry::Entry;
+pub use merging::Merged;
+pub use reading::{CATCH_UP_BYTES_MAX, CATCH_UP_LEN_MAX, READ_BYTES_MAX, READ_LEN_MAX, Resume};
+use sides::Sides;
+pub use sides::{SIDE_NAMES_MAX, SIDES_MAX};
 
 /// Epochs that a lineage remembers. One comes with each change of owner, so positions stay
 /// resumable over this many changes.
 pub const LINEAGE_LEN_MAX: usize = 256;
-/// Publications that one answer carries at most, as Centrifuge servers have it.
-pub const READ_LEN_MAX: usize = 300;
-/// What the publisher's info takes at most if an answer is to be bounded by its length alone.
-const INFO_BYTES: usize = 4096;
-/// Bytes of publications that one answer carries at most.
-pub const READ_BYTES_MAX: usize = 22 << 20;
-const _: () = assert!(
-    READ_LEN_MAX * (DATA_BYTES_MAX + TAG_BYTES_MAX + INFO_BYTES + PUBLICATION_BYTES)
-        <= READ_BYTES_MAX,
-    "an answer has room for publications of the greatest length"
-);
-const _: () = assert!(READ_BYTES_MAX + (1 << 20) <= FRAME_BYTES_MAX, "a frame has room for it");
-/// Publications that a gateway is brought up to date with at most: what its clients would have got
-/// one by one, so a busy channel survives a change of owner.
-pub const CATCH_UP_LEN_MAX: usize = 10_000;
-/// Bytes of such an answer of more than [`READ_LEN_MAX`]; above it, the gateway asks its clients to
-/// subscribe again.
-pub const CATCH_UP_BYTES_MAX: usize = 8 << 20;
-const _: () = assert!(CATCH_UP_BYTES_MAX <= READ_BYTES_MAX);
 /// Publications that a stream keeps at most, whatever is configured: some 100 MB of small ones.
 pub const HISTORY_SIZE_MAX: u32 = 1_000_000;
-
-/// One publication with its identity.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    /// The publication under its name.
-    pub publication: Publication,
-    /// Its identity for ever.
-    pub operation: OperationId,
-    /// When it is dropped.
-    pub expires: Millis,
-}
-
-/// The answer to a position.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Resume {
-    /// All publications behind the position.
-    Continued(Vec<Publication>),
-    /// Some behind the position are gone, or there are more than an answer carries.
-    Gone,
-    /// The position lies on this stream's line beyond what is known here to be committed.
-    Ahead,
-    /// The position's epoch isn't one of this stream's.
-    Unknown,
-}
-
-/// What became of a merge.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Merged {
-    /// Nothing new.
-    Same,
-    /// The copy's publications were appended.
-    Extended,
-    /// The copy starts behind the stream's top: nothing was taken.
-    Hole,
-    /// The two had parted: these publications of the lesser line have no name on the greater one.
-    /// Each with the position that it follows there.
-    Forked(Vec<(Position, Entry)>),
-}
 
 /// See the module. Equal are streams with equal content.
 #[derive(Clone, Debug)]
@@ -90,6 +41,10 @@ pub struct Stream {
     /// Something came from a copy since the last publication here: the next one begins an epoch, lest
     /// a name is given twice that was given before an older copy came back.
     taken_over: bool,
+    sides: Sides,
+    /// Who stands before this offset may lack what another line had and has dropped: the one behind
+    /// the line's end when that was learned.
+    gap: u64,
 }
 
 impl PartialEq for Stream {
@@ -97,6 +52,7 @@ impl PartialEq for Stream {
         (&self.options, &self.lineage, &self.entries)
             == (&other.options, &other.lineage, &other.entries)
             && (self.top, self.low, self.committed) == (other.top, other.low, other.committed)
+            && (&self.sides, self.gap) == (&other.sides, other.gap)
     }
 }
 
@@ -112,6 +68,8 @@ impl Stream {
             committed: 0,
             touched: now,
             taken_over: false,
+            sides: Sides::default(),
+            gap: 0,
         }
     }
 
@@ -166,9 +124,24 @@ impl Stream {
         name_in(&self.lineage, offset).unwrap_or_else(|| self.position())
     }
 
+    /// What is known of lines that parted from this one, as positions on them.
+    pub fn side_positions(&self) -> impl Iterator<Item = Position> {
+        self.sides.positions()
+    }
+
+    /// No position before this offset resumes, whatever is kept.
+    pub fn gap(&self) -> u64 {
+        self.gap
+    }
+
     /// The channel's configuration as of the last publication.
     pub fn options(&self) -> ChannelOptions {
         self.options
+    }
+
+    /// The place of an epoch in the lineage.
+    fn turn_of(&self, epoch: StreamEpoch) -> Option<usize> {
+        self.lineage.iter().position(|turn| turn.epoch == epoch)
     }
 
     fn epoch(&self) -> StreamEpoch {
@@ -248,11 +221,21 @@ impl Stream {
         }
     }
 
-    /// Drops what has expired.
-    pub fn expire(&mut self, now: Millis) {
+    /// What a publication follows, as it is told to those who follow the line: a name that nobody
+    /// stands at if they may lack something before it.
+    pub fn shown_behind(&self, follows: Position) -> Position {
+        match follows.offset + 1 == self.gap {
+            true => Position { epoch: StreamEpoch::NONE, ..follows },
+            false => follows,
+        }
+    }
+
+    /// Drops what has expired. Whether sides were forgotten with it.
+    pub fn expire(&mut self, now: Millis) -> bool {
         while self.entries.front().is_some_and(|entry| entry.expires <= now) {
             self.drop_oldest();
         }
+        self.forget_sides()
     }
 
     /// Whether the stream itself may be forgotten: it is empty and has outlived its last publication
@@ -266,38 +249,6 @@ impl Stream {
         self.touched = now;
     }
 
-    /// What follows a position, if all of it is known and no more than `most`.
-    pub fn resume(&self, from: Position, most: usize) -> Resume {
-        let Some(at) = self.lineage.iter().position(|turn| turn.epoch == from.epoch) else {
-            return Resume::Unknown;
-        };
-        // Behind the end of its epoch nothing is known of what the client saw: start at that end,
-        // so that it sees something twice rather than never.
-        let from = from.offset.min(self.end(at));
-        if from < self.low || self.committed.saturating_sub(from) > most as u64 {
-            return Resume::Gone;
-        }
-        if from > self.committed {
-            return Resume::Ahead;
-        }
-        let behind = self.behind(from).map(|entry| &entry.publication);
-        let shown = behind.take_while(|publication| publication.offset <= self.committed);
-        let shown: Vec<Publication> = shown.cloned().collect();
-        let bytes: usize = shown.iter().map(Publication::bytes).sum();
-        let long = shown.len() > READ_LEN_MAX;
-        if bytes > (if long { CATCH_UP_BYTES_MAX } else { READ_BYTES_MAX }) {
-            return Resume::Gone;
-        }
-        Resume::Continued(shown)
-    }
-
-    /// Whether a position lies on this line behind all that is known here of its epoch: somebody was
-    /// shown what isn't here.
-    pub fn falls_short_of(&self, position: Position) -> bool {
-        let at = self.lineage.iter().position(|turn| turn.epoch == position.epoch);
-        at.is_some_and(|at| self.end(at) < position.offset)
-    }
-
     /// The last offset that the epoch at this place of the lineage names.
     fn end(&self, at: usize) -> u64 {
         self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1)
@@ -308,33 +259,6 @@ impl Stream {
         let first = self.top + 1 - self.entries.len() as u64;
         let skip = (offset + 1).saturating_sub(first).min(self.entries.len() as u64);
         self.entries.range(skip as usize..)
-    }
-
-    /// Whether a position lies on this stream's line, so that what follows it here is all that its
-    /// holder lacks.
-    pub fn passes(&self, position: Position) -> bool {
-        let at = self.lineage.iter().position(|turn| turn.epoch == position.epoch);
-        at.is_some_and(|at| (self.lineage[at].first - 1..=self.end(at)).contains(&position.offset))
-    }
-
-    /// Reads a part of the stream: as many publications as are asked for and one answer carries.
-    pub fn read(&self, history: History) -> Vec<Publication> {
-        let limit = (history.limit as usize).min(READ_LEN_MAX);
-        let since = history.since.map(|position| position.offset);
-        let publications = self.entries.iter().map(|entry| &entry.publication);
-        let publications = publications.filter(|p| p.offset <= self.committed);
-        if history.reverse {
-            let before = publications.rev().filter(|p| since.is_none_or(|o| p.offset < o));
-            fitting(before.take(limit))
-        } else {
-            let behind = publications.filter(|p| since.is_none_or(|o| p.offset > o));
-            fitting(behind.take(limit))
-        }
-    }
-
-    /// Whether `history.since` names an epoch of this stream, or none.
-    pub fn knows(&self, position: Option<Position>) -> bool {
-        position.is_none_or(|p| self.lineage.iter().any(|turn| turn.epoch == p.epoch))
     }
 
     /// Whether publications were dropped by the stream's bounds.
@@ -354,160 +278,6 @@ impl Stream {
         names.collect()
     }
 
-    /// A copy of what lies behind `after`.
-    pub fn copy(&self, channel: &Channel, after: u64, now: Millis) -> StreamCopy {
-        let entries = self.behind(after).map(|entry| entry.copy(now));
-        StreamCopy {
-            channel: channel.clone(),
-            options: self.options,
-            lineage: self.lineage.clone(),
-            top: self.top,
-            low: self.low,
-            committed: self.committed,
-            idle_ms: now.since(self.touched),
-            after: after.min(self.top),
-            entries: entries.collect(),
-            goes_on: false,
-        }
-    }
-
-    /// A copy for who has all publications: where the line ends, and what is committed of it.
-    pub fn mark(&self, channel: &Channel, now: Millis) -> StreamCopy {
-        let lineage = self.lineage.last().copied().into_iter().collect();
-        StreamCopy { lineage, entries: vec![], ..self.copy(channel, self.top, now) }
-    }
-
-    /// A stream made of a copy; what lies before `copy.after` counts as gone.
-    pub fn from_copy(copy: StreamCopy, now: Millis) -> Option<Self> {
-        let first = copy.entries.first().map(|entry| entry.publication.offset);
-        let contiguous = copy.entries.windows(2).all(|pair| {
-            pair[0].publication.offset.checked_add(1) == Some(pair[1].publication.offset)
-        });
-        let ends = copy.entries.last().is_none_or(|last| last.publication.offset == copy.top);
-        // What begins in the middle of a stream is no copy of it.
-        if copy.lineage.is_empty() || !contiguous || !ends || copy.after > copy.low {
-            return None;
-        }
-        let mut lineage = copy.lineage;
-        lineage.drain(..lineage.len().saturating_sub(LINEAGE_LEN_MAX));
-        let mut stream = Self {
-            options: copy.options,
-            lineage,
-            entries: VecDeque::new(),
-            top: copy.top,
-            // Entries that expired on the way are missing at the front of the copy.
-            low: first.map_or(copy.top, |first| first.saturating_sub(1)),
-            committed: 0,
-            touched: now,
-            taken_over: true,
-        };
-        stream.committed = copy.committed.max(stream.low).min(stream.top);
-        for entry in copy.entries {
-            stream.push(Entry::from_copy(entry, now), now);
-        }
-        stream.touched = now - copy.idle_ms;
-        Some(stream)
-    }
-
-    /// Takes over what a copy has and this stream lacks. If the two had parted, the line of the
-    /// higher epoch becomes the stream.
-    pub fn merge(&mut self, copy: StreamCopy, now: Millis) -> Merged {
-        let common = self.lineage.iter().rposition(|turn| copy.lineage.contains(turn));
-        if common.is_none() && copy.top == 0 && self.top > 0 {
-            return Merged::Same;
-        }
-        if common.is_none() && self.top == 0 && copy.top > 0 {
-            // Nothing was published on the line that was made anew here: its epochs named nothing,
-            // and go. Kept, they would begin at another offset wherever another copy came home.
-            let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
-            *self = filled;
-            return Merged::Extended;
-        }
-        let theirs = common.map(|at| {
-            let shared = self.lineage[at];
-            let at = copy.lineage.iter().position(|turn| *turn == shared).unwrap_or(0);
-            (at, copy.lineage.get(at + 1).map_or(copy.top, |next| next.first - 1))
-        });
-        let ours = common.map(|at| {
-            let end = self.lineage.get(at + 1).map_or(self.top, |next| next.first - 1);
-            (at, end, at + 1 == self.lineage.len())
-        });
-        match (ours, theirs) {
-            // Our whole line is a beginning of theirs.
-            (Some((_, our_end, true)), Some((at, their_end)))
-                if our_end <= their_end || at + 1 == copy.lineage.len() =>
-            {
-                let (committed, idle_ms) = (copy.committed, copy.idle_ms);
-                let merged = self.extend(copy, at, now);
-                self.touched = self.touched.max(now - idle_ms);
-                self.commit(committed);
-                merged
-            }
-            // Their whole line is a beginning of ours.
-            (Some((_, our_end, _)), Some((at, their_end)))
-                if at + 1 == copy.lineage.len() && their_end <= our_end =>
-            {
-                self.commit(copy.committed);
-                Merged::Same
-            }
-            _ => self.fork(copy, now),
-        }
-    }
-
-    fn extend(&mut self, copy: StreamCopy, shared: usize, now: Millis) -> Merged {
-        if copy.top <= self.top && copy.lineage.len() == shared + 1 {
-            return Merged::Same;
-        }
-        if copy.after > self.top {
-            return Merged::Hole;
-        }
-        self.taken_over = true;
-        for turn in &copy.lineage[shared + 1..] {
-            self.turn(*turn);
-        }
-        self.options = copy.options;
-        for entry in copy.entries {
-            let offset = entry.publication.offset;
-            if offset <= self.top {
-                continue;
-            }
-            if offset != self.top + 1 {
-                // What lay between has expired at the sender.
-                self.entries.clear();
-                self.low = offset - 1;
-                self.committed = self.committed.max(self.low);
-            }
-            self.top = offset;
-            self.push(Entry::from_copy(entry, now), now);
-        }
-        if self.top < copy.top {
-            self.entries.clear();
-            (self.top, self.low) = (copy.top, copy.top);
-            self.committed = copy.top;
-        }
-        Merged::Extended
-    }
-
-    /// The line of the higher epoch becomes the stream; what the other one has beyond it is told.
-    fn fork(&mut self, copy: StreamCopy, now: Millis) -> Merged {
-        let greater = copy.lineage.last().is_some_and(|turn| turn.epoch > self.epoch());
-        let (turns, entries) = if greater {
-            let Some(line) = Self::from_copy(copy, now) else { return Merged::Hole };
-            let Self { lineage, entries, .. } = std::mem::replace(self, line);
-            (lineage, entries)
-        } else {
-            let entries = copy.entries.into_iter().map(|entry| Entry::from_copy(entry, now));
-            (copy.lineage, entries.collect())
-        };
-        let names = self.names();
-        let lost = entries.into_iter().filter(|entry| !names.contains_key(&entry.operation));
-        let placed = lost.filter_map(|entry| {
-            let before = entry.publication.offset.checked_sub(1)?;
-            Some((name_in(&turns, before)?, entry))
-        });
-        Merged::Forked(placed.collect())
-    }
-
     /// Publications kept.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -525,41 +295,11 @@ fn name_in(lineage: &[Turn], offset: u64) -> Option<Position> {
     turn.map(|turn| Position { epoch: turn.epoch, offset })
 }
 
-/// The first of these that one answer carries, at least one.
-fn fitting<'a>(publications: impl Iterator<Item = &'a Publication>) -> Vec<Publication> {
-    let mut bytes = 0;
-    let fitting = publications.take_while(|publication| {
-        let first = bytes == 0;
-        bytes += publication.bytes();
-        first || bytes <= READ_BYTES_MAX
-    });
-    fitting.cloned().collect()
-}
-
 /// The first epoch of a new stream.
 fn begun(epoch: StreamEpoch) -> StreamEpoch {
     match without(Rule::IndexInEpoch) {
         true => StreamEpoch { index: 0, ..epoch },
         false => epoch,
-    }
-}
-
-impl Entry {
-    /// A copy with what is left of its time.
-    pub(super) fn copy(&self, now: Millis) -> EntryCopy {
-        EntryCopy {
-            publication: self.publication.clone(),
-            operation: self.operation,
-            ttl_ms: self.expires.since(now),
-        }
-    }
-
-    pub(super) fn from_copy(copy: EntryCopy, now: Millis) -> Self {
-        Self {
-            publication: copy.publication,
-            operation: copy.operation,
-            expires: now + copy.ttl_ms,
-        }
     }
 }
 

@@ -114,6 +114,10 @@ impl Record {
             }
             Err(at) => {
                 let kept = Kept { field, last: stamped, since: now, shown: Shown::Nothing };
+                if self.fields.is_empty() {
+                    // Most have one or two; a vector begins with room for four.
+                    self.fields.reserve_exact(1);
+                }
                 self.fields.insert(at, kept);
             }
         }

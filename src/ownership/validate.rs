@@ -2,10 +2,12 @@
 //! of another version or faulty: nothing that they say may cost unbounded work or overflow.
 use thiserror::Error;
 
+use super::stream::{LINEAGE_LEN_MAX, SIDE_NAMES_MAX, SIDES_MAX};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Position, Slot};
+use crate::protocol::message::OperationId;
 use crate::protocol::peer::{
-    Body, Change, EntryCopy, Operation, PeerFrame, SlotCopy, SlotRange, StreamCopy,
+    Body, Change, EntryCopy, Operation, PeerFrame, Side, SidesCopy, SlotCopy, SlotRange, StreamCopy,
 };
 use crate::protocol::user::{Field, Stamp, Stamped, UserChange};
 
@@ -72,7 +74,7 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
         PeerFrame::Interest { interest, .. } => {
             interest.channels.iter().try_for_each(|c| place(interest.slot, &c.channel))
         }
-        PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges } => {
+        PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges, .. } => {
             in_order(ranges, slots)
         }
         // Epochs of the receiver's own are old news: it has claimed again since it asked.
@@ -192,9 +194,11 @@ fn placed(follows: Option<Position>, entry: &EntryCopy) -> Result<(), Invalid> {
 }
 
 fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
-    let StreamCopy { options, lineage, top, low, after, entries, .. } = stream;
+    let StreamCopy { options, lineage, top, low, after, entries, sides, gap, .. } = stream;
+    parted(sides)?;
     sane(*options)?;
     ensure(*top < COUNT_MAX, Invalid::Count)?;
+    ensure(lineage.len() <= LINEAGE_LEN_MAX, Invalid::Copy)?;
     ensure(lineage.iter().all(|turn| known(turn.epoch.epoch)), Invalid::Count)?;
     ensure(entries.iter().all(|entry| entry.ttl_ms <= TTL_MS_MAX), Invalid::Count)?;
     ensure(entries.iter().all(|entry| entry.operation.number < COUNT_MAX), Invalid::Count)?;
@@ -204,8 +208,22 @@ fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
     let offsets = entries.iter().map(|entry| entry.publication.offset);
     let inside = offsets.clone().all(|offset| offset > *after && offset <= *top);
     let steps = offsets.clone().zip(offsets.skip(1)).all(|(one, next)| next == one + 1);
-    let bounds = *low <= *top && *after <= *top;
+    let bounds = *low <= *top && *after <= *top && *gap <= *top + 1;
     ensure(firsts && begins && ends && inside && steps && bounds, Invalid::Copy)
+}
+
+fn parted(sides: &SidesCopy) -> Result<(), Invalid> {
+    let SidesCopy { epochs, names, gone } = sides;
+    ensure(epochs.len() <= SIDES_MAX && names.len() <= SIDE_NAMES_MAX, Invalid::Copy)?;
+    ensure(gone.len() <= SIDES_MAX, Invalid::Copy)?;
+    let counts = |at: &Position| known(at.epoch.epoch) && at.offset < COUNT_MAX;
+    let named = |(at, id): &(Position, OperationId)| counts(at) && id.number < COUNT_MAX;
+    ensure(names.iter().all(named) && gone.iter().all(counts), Invalid::Count)?;
+    epochs.iter().try_for_each(|(epoch, Side { first, follows })| {
+        ensure(known(epoch.epoch) && (1..COUNT_MAX).contains(first), Invalid::Count)?;
+        ensure(follows.as_ref().is_none_or(counts), Invalid::Count)?;
+        ensure(*first - 1 == follows.map_or(0, |follows| follows.offset), Invalid::Copy)
+    })
 }
 
 #[cfg(test)]
@@ -242,6 +260,8 @@ mod tests {
             after: 0,
             entries: vec![],
             goes_on: false,
+            sides: SidesCopy::default(),
+            gap: 0,
         };
         let copy = |stream| {
             let (applied, streams, loose) = (vec![], vec![stream], vec![]);

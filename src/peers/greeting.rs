@@ -59,13 +59,13 @@ impl Greeting<'_> {
         let link = Link::new(hello, version, dialled, self.connection.clone());
         // From `take_place` to the spawn nothing waits: a link that was entered always runs.
         let before = if self.mesh.config.node < hello.node {
-            self.accepted(&mut own).await?;
+            self.accepted(&mut own, version).await?;
             link.push_control(&accept).map_err(|_| failed("no room for an accept"))?;
             self.take_place(&link, hello, true).await?
         } else {
             self.free_name(hello).await?;
             write(&mut own, &accept).await?;
-            self.accepted(&mut own).await?;
+            self.accepted(&mut own, version).await?;
             self.take_place(&link, hello, false).await?
         };
         self.mesh.links.spawn(lanes::run(self.mesh.clone(), link.clone(), own, before));
@@ -154,10 +154,14 @@ impl Greeting<'_> {
             .map_err(|error| Unmet::Refusing(Refusal::Other(error.to_string())))
     }
 
-    async fn accepted(&self, own: &mut OwnStream) -> Result<(), Unmet> {
+    /// Waits for the other's accept, which has to name the version that we chose.
+    async fn accepted(&self, own: &mut OwnStream, ours: u16) -> Result<(), Unmet> {
         let frame = own.receive.one().await.map_err(failed)?;
         match LinkFrame::decode(&frame).map_err(failed)? {
-            LinkFrame::Accept(_) => Ok(()),
+            LinkFrame::Accept(Accept { version }) if version == ours => Ok(()),
+            LinkFrame::Accept(Accept { version: yours }) => {
+                Err(Unmet::Refusing(Refusal::Accepted { yours, ours }))
+            }
             _ => Err(Unmet::Failed("its second frame is not an accept".to_owned())),
         }
     }
@@ -211,6 +215,19 @@ async fn write(own: &mut OwnStream, frame: &LinkFrame) -> Result<(), Unmet> {
     let wire = Wire::control(frame).map_err(failed)?;
     let mut chunks = [wire.head, wire.body];
     own.send.write_all_chunks(&mut chunks).await.map_err(|e| failed(LinkEnd::from(e)))
+}
+
+/// Says hello and accepts with any version, as a node would that chooses otherwise.
+#[cfg(test)]
+pub(super) async fn accept_with(
+    mesh: &Arc<Mesh>,
+    connection: &Connection,
+    version: u16,
+) -> Result<OwnStream, Unmet> {
+    let greeting = Greeting { mesh, connection, side: Side::Dialler };
+    let mut own = greeting.exchange(&mut None).await?;
+    write(&mut own, &LinkFrame::Accept(Accept { version })).await?;
+    Ok(own)
 }
 
 fn taken(old: &Link, hello: &Hello) -> Unmet {

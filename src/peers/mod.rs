@@ -21,7 +21,7 @@ pub(crate) mod tests;
 mod tls;
 mod transport;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ pub use registry::Relays;
 pub use relay::Outcome;
 pub use stats::{LinkStatus, PeersStats};
 pub use tls::TlsError;
-pub use transport::udp;
+pub use transport::{SOCKET_BUFFER_BYTES, udp};
 
 use crate::protocol::ids::{Incarnation, NodeId};
 use crate::protocol::link::{CloseCode, Hello, Refusal};
@@ -159,19 +159,9 @@ struct Mesh {
 }
 
 impl Peers {
-    /// Starts on a UDP socket of the caller's. Events arrive on `events`; a link whose frames find
-    /// it full waits.
+    /// Starts on a socket and runtime of the caller's that QUIC can use, such as those of [`udp`].
+    /// Events arrive on `events`; a link whose frames find it full waits.
     pub fn start(
-        config: PeersConfig,
-        socket: UdpSocket,
-        events: mpsc::Sender<PeerEvent>,
-    ) -> Result<(Self, Gossip), PeersError> {
-        let (socket, runtime) = udp(socket).map_err(PeersError::Socket)?;
-        Self::start_on(config, socket, runtime, events)
-    }
-
-    /// The same on any socket and runtime that QUIC can use.
-    pub fn start_on(
         config: PeersConfig,
         socket: Arc<dyn AsyncUdpSocket>,
         runtime: Arc<dyn Runtime>,

@@ -66,7 +66,7 @@ impl Setup {
         let (socket, runtime) = udp(self.socket).expect("a socket");
         let plug = Arc::new(Plug::new(socket));
         let (peers, gossip) =
-            Peers::start_on(self.config, plug.clone(), runtime, queue).expect("a node");
+            Peers::start(self.config, plug.clone(), runtime, queue).expect("a node");
         Node { id, address, peers, gossip, events, plug }
     }
 }

@@ -29,7 +29,7 @@ const LINK_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// Streams that a peer may have open: four, and room for kinds of later versions.
 const STREAMS_MAX: u32 = 16;
 /// Kernel buffers of the socket; the kernel may grant less.
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// First packets of connections that wait for their answer; each is a Retry or a quick refusal.
 const INCOMING_MAX: usize = 1024;
 /// Early packets kept a connection, and for all of them.

@@ -192,6 +192,11 @@ pub struct StreamEpoch {
     pub index: u64,
 }
 
+impl StreamEpoch {
+    /// No stream's.
+    pub const NONE: Self = Self { epoch: Epoch::NONE, index: 0 };
+}
+
 impl fmt::Display for StreamEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{:x}.{}", self.epoch.term, self.index, self.epoch.owner)

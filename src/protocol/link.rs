@@ -118,6 +118,15 @@ pub enum Refusal {
         /// Oldest and newest of the refusing.
         ours: (u16, u16),
     },
+    /// Each side chooses the newest version that both speak, so an accept that names another one
+    /// comes from a node that would misread what it is sent.
+    #[error("you accept with protocol version {yours}, the newest in common is {ours}")]
+    Accepted {
+        /// What the refused accepted with.
+        yours: u16,
+        /// What the refusing accepts with.
+        ours: u16,
+    },
     /// Two clusters.
     #[error("your cluster is named {yours:?}, ours {ours:?}")]
     Cluster {
@@ -198,6 +207,7 @@ impl Refusal {
     pub fn mirrored(self) -> Self {
         match self {
             Self::Version { yours, ours } => Self::Version { yours: ours, ours: yours },
+            Self::Accepted { yours, ours } => Self::Accepted { yours: ours, ours: yours },
             Self::Cluster { yours, ours } => Self::Cluster { yours: ours, ours: yours },
             Self::Slots { yours, ours } => Self::Slots { yours: ours, ours: yours },
             Self::Copies { yours, ours } => Self::Copies { yours: ours, ours: yours },

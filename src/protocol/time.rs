@@ -1,5 +1,7 @@
-//! Time as the cores see it: an argument, never read.
+//! Time as the cores see it, an argument that they never read; and the wall clock, which they never
+//! see.
 use std::ops::{Add, Sub};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,4 +31,13 @@ impl Sub<u64> for Millis {
     fn sub(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
     }
+}
+
+/// Reads the time since 1970. It is for credentials and for display: it may jump, and other nodes'
+/// clocks differ.
+pub type WallClock = fn() -> Duration;
+
+/// The wall clock of the machine.
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -11,8 +11,6 @@ from harness import Raw, cluster, eventually, token
 from harness.figures import add_numbers, machine, millis, parser, tell
 from harness.latency import latency, used
 
-IDLE_S = 10
-
 
 async def deliver(c, prefix, rate, seconds):
     """Publish → deliver, in microseconds."""
@@ -67,11 +65,11 @@ async def death():
         return time.monotonic() - began
 
 
-async def idle(c):
+async def idle(c, seconds):
     """Share of a core that each node uses when nothing happens, in percent; resident megabytes."""
-    _, cpu = await used(c, asyncio.sleep(IDLE_S))
+    _, cpu = await used(c, asyncio.sleep(seconds))
     return {
-        "cpu_percent": [round(each * 100 / IDLE_S, 2) for each in cpu],
+        "cpu_percent": [round(each * 100 / seconds, 2) for each in cpu],
         "memory_mb": [round(node.memory_bytes() / 1e6, 1) for node in c],
     }
 
@@ -87,7 +85,7 @@ def spread(values):
 async def measure(options):
     found = {"machine": machine()}
     async with cluster(3) as c:
-        found["idle"] = await idle(c)
+        found["idle"] = await idle(c, options.idle)
         for name, prefix in (("ephemeral", "room-"), ("history", "long:")):
             found[name] = await deliver(c, prefix, options.rate, options.seconds)
     found["first_message"] = spread([await first_message() for _ in range(options.rounds)])
@@ -137,6 +135,7 @@ def main():
             "rate": (1000, "messages a second"),
             "seconds": (10, "how long each latency run lasts"),
             "rounds": (5, "starts and kills"),
+            "idle": (10, "seconds in which nothing happens"),
         },
     )
     options = words.parse_args()

@@ -13,18 +13,17 @@ from harness.latency import latency, used
 
 NODES = 4
 COPIES = (1, 2, 3)
-IDLE_S = 3
 
 
-async def publish(copies, rate, seconds):
+async def publish(copies, rate, seconds, rest):
     """One run on a cluster of its own; names and ports apart, each is the same."""
     async with cluster(NODES, more=f"copies = {copies}\n") as c:
         publisher, owner, subscriber, _ = c
         channel = await c.key(owner, "long:")
-        _, idle = await used(c, asyncio.sleep(IDLE_S))
+        _, idle = await used(c, asyncio.sleep(rest))
         found, cpu = await used(c, latency(publisher, subscriber, channel, rate, seconds))
-    found["idle_percent"] = round(sum(idle) * 100 / IDLE_S, 2)
-    at_rest = sum(idle) / IDLE_S * found["sent"] / rate
+    found["idle_percent"] = round(sum(idle) * 100 / rest, 2)
+    at_rest = sum(idle) / rest * found["sent"] / rate
     found["cpu_us"] = round((sum(cpu) - at_rest) * 1e6 / found["sent"], 1)
     found["cpu_us_with_idle"] = round(sum(cpu) * 1e6 / found["sent"], 1)
     return found
@@ -46,7 +45,8 @@ async def measure(options):
     runs = {copies: [] for copies in COPIES}
     for _ in range(options.rounds):
         for copies in COPIES:
-            runs[copies].append(await publish(copies, options.rate, options.seconds))
+            run = await publish(copies, options.rate, options.seconds, options.idle)
+            runs[copies].append(run)
     return {**found, "copies": {copies: median(each) for copies, each in runs.items()}}
 
 
@@ -67,6 +67,7 @@ def main():
             "rate": (1000, "publications a second, 1000 at most: a connection may send no more"),
             "seconds": (8, "how long each run lasts"),
             "rounds": (3, "runs with each number of copies"),
+            "idle": (3, "seconds in which nothing happens, before each run"),
         },
     )
     options = words.parse_args()

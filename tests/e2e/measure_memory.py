@@ -19,7 +19,7 @@ SAMPLES = 20
 LONG = ["--set", "namespaces.long.history_ttl=1h"]
 # 100 bytes as JSON, the size of a short chat message.
 TEXT = "x" * 91
-RATE, SECONDS = 1000, 10
+RATE = 1000
 
 
 def memory(nodes):
@@ -73,7 +73,7 @@ async def users(number):
     return {**found, "made_in_s": round(seconds, 1)}
 
 
-async def streams(number, publications):
+async def streams(number, publications, latency_s):
     """Every stream has as many publications."""
     async with cluster(NODES, more=f"copies = {COPIES}\n", args=LONG) as c, Bulk(c) as bulk:
         before, began = memory(c), time.monotonic()
@@ -85,19 +85,19 @@ async def streams(number, publications):
         await held(c, COPIES * number)
         found = grown(before, memory(c), number)
         channel = await c.key(c[1], "long:")
-        found["then"] = await latency(c[0], c[2], channel, RATE, SECONDS)
+        found["then"] = await latency(c[0], c[2], channel, RATE, latency_s)
     return {**found, "publications_each": publications, "made_in_s": round(seconds, 1)}
 
 
-async def alone(number):
+async def alone(number, latency_s):
     """Latencies at a node alone: with nothing, and with as many channels."""
     async with cluster(1, args=LONG) as c, Bulk(c) as bulk:
         node = c[0]
-        empty = await latency(node, node, "long:0", RATE, SECONDS)
+        empty = await latency(node, node, "long:0", RATE, latency_s)
         before = memory(c)
         await bulk.broadcast([f"long:{n}" for n in range(number)], data={"n": 0, "t": TEXT})
         await held(c, number)
-        full = await latency(node, node, "long:1", RATE, SECONDS)
+        full = await latency(node, node, "long:1", RATE, latency_s)
         return {"number": number, "before": before, "after": memory(c), "empty": empty, "full": full}
 
 
@@ -105,8 +105,8 @@ async def measure(options):
     return {
         "machine": machine(),
         "users": await users(options.users),
-        "streams": await streams(options.streams, options.publications),
-        "alone": await alone(options.streams),
+        "streams": await streams(options.streams, options.publications, options.seconds),
+        "alone": await alone(options.streams, options.seconds),
     }
 
 
@@ -137,6 +137,7 @@ def main():
             "users": (100_000, "users with kept state"),
             "streams": (100_000, "streams, and channels of the node alone"),
             "publications": (10, "publications of each stream"),
+            "seconds": (10, "how long each latency run lasts"),
         },
     )
     options = words.parse_args()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import signal
 
@@ -118,6 +119,53 @@ async def test_status_and_its_exit_codes():
             assert late.returncode != 0
         finally:
             c[0].resume()
+
+
+async def test_status_shows_which_version_links_speak():
+    async with cluster(3) as c:
+
+        async def all_linked():
+            whole, table = await statuses(c[0])
+            versions = [node["link_versions"] for node in whole["nodes"]]
+            assert versions == [{"1": 2}] * 3, versions
+            head, *rows = table.splitlines()[1:]
+            at = head.index("PROTOCOL")
+            assert [row[at:].split()[0] for row in rows] == ["1"] * 3, table
+            return True
+
+        await eventually(all_linked, 10, "every node has links of version 1 with both others")
+
+
+async def statuses(node):
+    """What a node's status says at one time, as JSON and as a table."""
+    words, env = ("status", "--node", node.http), {"ORBWEB_API_KEY": API_KEY}
+    both = (asyncio.to_thread(orbweb, *words, *more, env=env) for more in (["--json"], []))
+    whole, table = await asyncio.gather(*both)
+    return json.loads(whole.stdout), table.stdout
+
+
+async def test_status_warns_where_nodes_disagree_on_the_view():
+    async with cluster(3) as c:
+        key = await c.key(c[2])
+        c[2].pause()
+        try:
+            await c.gone(c[2], key, within=5)
+        finally:
+            c[2].resume()
+
+        # Who was taken for dead is let in again after two seconds, and has no doubt of itself.
+        async def disagree():
+            whole, table = await statuses(c[0])
+            return not whole["views_agree"] and "warning: nodes disagree" in table and (whole, table)
+
+        whole, table = await eventually(disagree, 2, "status tells that views differ")
+        views = {node["name"]: node["view_hash"] for node in whole["nodes"]}
+        assert views["n1"] == views["n2"] != views["n3"]
+        for names in ("n1, n2", "n3"):
+            assert re.search(rf"^  view [0-9a-f]{{16}}: {names}$", table, re.MULTILINE), table
+        await c.settled(within=20)
+        whole, table = await statuses(c[0])
+        assert whole["views_agree"] is True and "disagree" not in table
 
 
 LISTS = {

@@ -7,7 +7,8 @@ import json
 import pytest
 import websockets
 from cent import PublishRequest
-from harness import Raw, api, cluster, connect, eventually, token
+from harness import Cable, Raw, api, cluster, connect, eventually, token
+from harness.bulk import Bulk
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +98,113 @@ async def test_a_connection_has_at_most_128_channels():
         # The inbox may count as one.
         assert refused in (list(range(127, 130)), list(range(128, 130)))
         assert answers[-1]["error"]["code"] == 106
+
+
+async def answers(raw, count):
+    """The next replies; pushes in between are dropped."""
+    found = []
+    while len(found) < count:
+        answer = await raw.receive(10)
+        if "id" in answer:
+            found.append(answer)
+    return found
+
+
+async def test_requests_beyond_256_that_wait_are_refused_at_once_and_the_others_answered():
+    async with cluster(3) as c, await Raw.dial(c[0].ws) as raw:
+        channel, other = await c.key(c[2]), await c.key(c[1])
+        async with await connect("python", c[0], token=token("witness")) as witness:
+            await witness.subscribe(other)
+            await raw.connect(token=token("alice"))
+            await raw.call(subscribe={"channel": channel})
+            publish = {"channel": channel, "data": 1}
+            numbers = list(range(1000, 1300))
+            c[2].pause()
+            try:
+                await raw.send(*({"id": number, "publish": publish} for number in numbers))
+                refused = await answers(raw, 44)
+                await witness.publish(other, "unharmed")
+            finally:
+                c[2].resume()
+            assert [answer["id"] for answer in refused] == numbers[256:]
+            assert {answer["error"]["code"] for answer in refused} == {111}
+            others = await answers(raw, 256)
+            assert others == [{"id": number, "publish": {}} for number in numbers[:256]]
+            assert "error" not in await raw.call(publish=publish)
+            await witness.events.next("publication", channel=other, data="unharmed")
+            assert len(witness.events.seen("connected")) == 1
+
+
+async def fill(node, channel, count):
+    """Publishes 1, 2, 3, … by the server API."""
+    async with Bulk([node]) as bulk:
+        await bulk.broadcast([channel], data=1)
+        commands = [{"publish": {"channel": channel, "data": n}} for n in range(2, count + 1)]
+        await bulk.call("batch", commands=commands)
+
+
+async def pages_of(read):
+    """All of a stream, page by page; `read` takes a position."""
+    pages, since = [], None
+    while not pages or pages[-1]:
+        page = await read(since)
+        pages.append([pub["data"] for pub in page.get("publications", [])])
+        since = {"epoch": page["epoch"], "offset": sum(map(len, pages))}
+    return pages[:-1]
+
+
+async def test_a_history_has_at_most_300_publications_and_goes_on_behind_them():
+    async with node_with_a_witness() as node, await Raw.dial(node.ws) as raw:
+        await fill(node, "long:room", 700)
+        await raw.connect(token=token("alice"))
+        await raw.call(subscribe={"channel": "long:room"})
+        more = {"channel": "long:room", "limit": 1000}
+
+        async def by_client(since):
+            return (await raw.call(history={**more, "since": since}))["history"]
+
+        async def by_server(since):
+            return await node.call("history", **more, since=since)
+
+        for read in (by_client, by_server):
+            pages = await pages_of(read)
+            assert [len(page) for page in pages] == [300, 300, 100]
+            assert sum(pages, []) == list(range(1, 701))
+
+
+@pytest.mark.parametrize("missed", [300, 301])
+async def test_who_missed_more_than_300_publications_is_told_so(missed):
+    async with node_with_a_witness() as node, Cable(node) as cable:
+        async with await connect("python", cable, token=token("alice")) as alice:
+            await alice.subscribe("long:room")
+            await cable.cut()
+            await fill(node, "long:room", missed)
+            await cable.mend()
+            back = await alice.events.next("subscribed", channel="long:room", was_recovering=True)
+            assert back["recovered"] == (missed == 300)
+            await node.call("publish", channel="long:room", data="now")
+            await alice.events.next("publication", channel="long:room", data="now")
+            got = [event["data"] for event in alice.events.seen("publication", channel="long:room")]
+            assert got == [*(range(1, 301) if missed == 300 else []), "now"]
+
+
+async def test_a_batch_has_1000_commands_and_a_broadcast_1000_channels():
+    def batch(count):
+        command = {"publish": {"channel": "long:batch", "data": 1}}
+        return {"commands": [command] * count, "parallel": True}
+
+    def broadcast(count):
+        return {"channels": [f"long:{n}" for n in range(count)], "data": 1}
+
+    async with node_with_a_witness() as node:
+        replies = (await node.post("batch", **batch(1000)))["replies"]
+        assert sorted(reply["publish"]["offset"] for reply in replies) == list(range(1, 1001))
+        responses = (await node.call("broadcast", **broadcast(1000)))["responses"]
+        assert [response["result"]["offset"] for response in responses] == [1] * 1000
+        for method, body in (("batch", batch(1001)), ("broadcast", broadcast(1001))):
+            assert (await node.post(method, **body))["error"]["code"] == 106
+        assert (await node.call("history", channel="long:batch"))["offset"] == 1000
+        assert (await node.call("history", channel="long:1000"))["offset"] == 0
 
 
 BROKEN = {

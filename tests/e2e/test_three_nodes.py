@@ -125,6 +125,7 @@ async def test_status_and_owner_on_the_command_line():
         env = {"ORBWEB_API_KEY": API_KEY}
         text = await asyncio.to_thread(orbweb, "status", "--node", c[1].http, env=env)
         assert all(node.name in text.stdout for node in c)
+        assert "disagree" not in text.stdout
         text = await asyncio.to_thread(orbweb, "owner", "alice", "--node", c[1].http, env=env)
         assert await c[0].owner("alice") in text.stdout
         nobody = await asyncio.to_thread(

@@ -53,6 +53,9 @@ fn check_copies(
             for (channel, stream) in lasting {
                 all.push(format!("{channel} at {:?}", stream.position()));
                 all.extend(stream.lineage().iter().map(|turn| format!("{channel}: {turn:?}")));
+                all.extend(
+                    stream.side_positions().map(|name| format!("{channel}: aside {name:?}")),
+                );
                 all.extend(stream.entries().map(|entry| {
                     let (position, operation) = (entry.publication.position(), entry.operation);
                     let data = &entry.publication.message.data;

@@ -1,6 +1,7 @@
 //! I1, I3 and I9 at the end: what was acknowledged is in the owner's stream, once, and nothing that was
 //! never sent; every subscriber has seen all of it since it subscribed, and in runs in which no two
-//! owned a slot at once, once and in the stream's order.
+//! owned a slot at once, once and in the stream's order, and of a brief channel nothing twice; else what
+//! was acknowledged, in some order. I7: who published behind a subscription sees it.
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
@@ -89,6 +90,43 @@ pub(crate) fn check_seen(
     Ok(())
 }
 
+/// Every subscriber has seen what was acknowledged of all that was sent since it subscribed: in whatever
+/// order, where two owned a slot at once.
+pub(crate) fn check_delivered(clients: &Clients) -> anyhow::Result<()> {
+    for (client, subscriber) in clients.followers() {
+        let Some(began) = subscriber.began else { continue };
+        let seen: BTreeSet<u64> = subscriber.seen.iter().copied().collect();
+        let acknowledged = clients.acknowledged.get(&subscriber.channel).into_iter().flatten();
+        let since = |payload: &&u64| clients.sent_at[**payload as usize] > began;
+        let missed: Vec<&u64> = acknowledged.filter(since).filter(|p| !seen.contains(p)).collect();
+        ensure!(
+            missed.is_empty(),
+            "I1: {client:?} on {:?} follows {} since {began} and never saw {missed:?}",
+            subscriber.node,
+            subscriber.channel
+        );
+    }
+    Ok(())
+}
+
+/// Whoever published in one breath with a subscription was told its own publication by that
+/// subscription, if the slot had one owner all the time.
+pub(crate) fn check_own(clients: &Clients) -> anyhow::Result<()> {
+    for (client, subscriber) in clients.followers() {
+        let seen: BTreeSet<u64> = subscriber.seen.iter().copied().collect();
+        let acknowledged = clients.acknowledged.get(&subscriber.channel);
+        let own = acknowledged.into_iter().flatten().filter(|own| subscriber.own.contains(own));
+        let missed: Vec<&u64> = own.filter(|own| !seen.contains(own)).collect();
+        ensure!(
+            missed.is_empty(),
+            "I7: {client:?} on {:?} published {missed:?} behind its subscription to {} and never saw it",
+            subscriber.node,
+            subscriber.channel
+        );
+    }
+    Ok(())
+}
+
 /// Every subscriber has seen the stream since it subscribed, once and in its order.
 pub(crate) fn check_in_order(
     streams: &BTreeMap<Channel, Vec<u64>>,
@@ -100,6 +138,22 @@ pub(crate) fn check_in_order(
         ensure!(
             kept.ends_with(seen),
             "I3: {client:?} on {:?} saw {seen:?} of {}, whose stream is {kept:?}",
+            subscriber.node,
+            subscriber.channel
+        );
+    }
+    Ok(())
+}
+
+/// Nobody has seen a publication of a brief channel twice, though what was seen may be gone there.
+pub(crate) fn check_brief(clients: &Clients) -> anyhow::Result<()> {
+    let brief = clients.subscribers.iter().filter(|(_, s)| s.channel.as_str().starts_with('b'));
+    for (client, subscriber) in brief {
+        let mut once = BTreeSet::new();
+        let twice: Vec<&u64> = subscriber.seen.iter().filter(|s| !once.insert(**s)).collect();
+        ensure!(
+            twice.is_empty(),
+            "I9: {client:?} on {:?} saw {twice:?} of {} twice",
             subscriber.node,
             subscriber.channel
         );

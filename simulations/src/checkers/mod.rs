@@ -1,13 +1,19 @@
 //! One promise a file. Each can fail, which the mutants show.
+pub(crate) mod agreed;
 pub(crate) mod attendance;
 pub(crate) mod bounds;
+pub(crate) mod contiguous;
 pub(crate) mod converged;
+pub(crate) mod delivered;
 pub(crate) mod holders;
+pub(crate) mod in_order;
 pub(crate) mod kept;
 pub(crate) mod names;
+pub(crate) mod once;
 pub(crate) mod present;
 pub(crate) mod promises;
 pub(crate) mod reads;
 pub(crate) mod released;
+pub(crate) mod shown;
 pub(crate) mod users;
 pub(crate) mod verdicts;

@@ -5,6 +5,8 @@ use anyhow::ensure;
 use orbweb::protocol::channel::Channel;
 use orbweb::protocol::ids::Position;
 
+use crate::cluster::history::{History, Seen};
+
 /// All names that were ever seen, and what they named.
 #[derive(Default)]
 pub(crate) struct Names {
@@ -26,4 +28,22 @@ impl Names {
         );
         Ok(())
     }
+
+    /// The same of everything that clients have seen since the last rest, and of what was seen before.
+    pub(crate) fn check_seen(&mut self, history: &History) -> anyhow::Result<()> {
+        let named = history.seen.iter().filter(|((who, _), _)| !history.epochless.contains(who));
+        for ((_, channel), seen) in named {
+            for event in seen {
+                if let Seen::Publication(position, number) = event {
+                    self.check(channel, *position, *number)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same of everything that clients of whole nodes saw.
+pub(crate) fn check_all(history: &History) -> anyhow::Result<()> {
+    Names::default().check_seen(history)
 }

@@ -6,7 +6,7 @@ use orbweb::protocol::ids::Incarnation;
 
 use super::{Due, World};
 use crate::membership::{Seen, State};
-use crate::options::Scenario;
+use crate::scenario::Scenario;
 
 impl World {
     /// A node dies, if the others can bear it: an operator restarts nodes one after the other, and
@@ -156,6 +156,7 @@ impl World {
         for event in waiting.into_iter().flatten() {
             self.tell(node, event)?;
         }
+        self.look(node, true)?;
         // Who took it for dead sees it soon, and counts it again after a while.
         let Some(id) = self.nodes.get(&node).map(|node| node.id.clone()) else { return Ok(()) };
         for by in self.nodes.keys().copied().filter(|by| *by != node).collect::<Vec<_>>() {
@@ -197,7 +198,7 @@ impl World {
         self.outcome.mark("mute for ever", 1);
         self.network.mute(node);
         self.mute = Some(node);
-        for client in self.clients.forget_node(node) {
+        for client in self.clients.forget_node(node).subscribers {
             self.plan(Due::Resubscribe(client), 100);
         }
         for by in self.nodes.keys().copied().filter(|by| *by != node).collect::<Vec<_>>() {

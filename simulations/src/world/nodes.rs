@@ -5,6 +5,7 @@ use rand::Rng;
 
 use orbweb::delivery::core::Core;
 use orbweb::delivery::event::{Action, Event};
+use orbweb::membership::stall::StallGuard;
 use orbweb::ownership::serving::{Degraded, Serving, ServingGate};
 use orbweb::protocol::ids::{Incarnation, NodeId};
 use orbweb::protocol::peer::{Lane, Outcome, PeerFrame};
@@ -12,11 +13,14 @@ use orbweb::protocol::time::Millis;
 
 use super::{Due, World};
 use crate::checkers::holders::{self, Acknowledged};
+use crate::clients::Gone;
 use crate::membership::{Seen, State, node_id, outlook, serving};
 
 /// Within this everybody has learned of a death, paused nodes too, so that nobody counts who is dead
 /// for longer.
 const REMEMBERED_MS: u64 = 3_500;
+/// How often nodes gossip.
+const GOSSIP_MS: u64 = 100;
 /// How long a joining node waits for copies.
 const JOIN_TIMEOUT_MS: u64 = 3_000;
 
@@ -36,6 +40,8 @@ pub(super) struct Node {
     pub(super) ticks: u64,
     /// What has come while the node is paused.
     pub(super) paused: Option<Vec<Event>>,
+    /// Whether it doubts what it sees, because it has just resumed.
+    stall: StallGuard,
 }
 
 impl World {
@@ -52,9 +58,22 @@ impl World {
             seen.map(|seen| (seen.id.incarnation, seen)).collect();
         seen.insert(node, Seen { id: id.clone(), state });
         self.log(|| format!("{id} starts"));
-        let (seeded, allowed, told, ticks, paused) = (!first, None, None, 0, None);
-        let new =
-            Node { id, number, core, state, seen, gate, seeded, allowed, told, ticks, paused };
+        let (seeded, allowed, told) = (!first, None, None);
+        let (ticks, paused, stall) = (0, None, StallGuard::new(GOSSIP_MS));
+        let new = Node {
+            id,
+            number,
+            core,
+            state,
+            seen,
+            gate,
+            seeded,
+            allowed,
+            told,
+            ticks,
+            paused,
+            stall,
+        };
         self.nodes.insert(node, new);
         self.plan(Due::Tick(node), 1);
         if !first {
@@ -100,14 +119,16 @@ impl World {
     /// Looks whether a node may serve, and tells it if that or what it sees has changed.
     pub(super) fn look(&mut self, by: Incarnation, changed: bool) -> anyhow::Result<()> {
         let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
-        if node.paused.is_some() && !changed {
+        // A process that doesn't run judges nothing.
+        if node.paused.is_some() {
             return Ok(());
         }
+        let stalled = node.stall.observe(Millis(self.now));
         let seen: Vec<Seen> = node.seen.values().cloned().collect();
         let status = node.core.status();
         let repaired = status.slots_claiming == 0 && status.copies.unrepaired == 0;
         let me = (&node.id, node.seeded);
-        let serving = serving(&mut node.gate, &seen, me, repaired, Millis(self.now));
+        let serving = serving(&mut node.gate, &seen, me, (repaired, stalled), Millis(self.now));
         if !changed && node.allowed == Some(serving) {
             return Ok(());
         }
@@ -221,9 +242,13 @@ impl World {
             let gone = self.nodes.remove(&node);
             self.dead.retain(|(at, ..)| self.now - at < REMEMBERED_MS);
             self.dead.extend(gone.map(|gone| (self.now, node, gone.core)));
-            for client in self.clients.forget_node(node) {
+            let Gone { subscribers, unknown } = self.clients.forget_node(node);
+            for client in subscribers {
                 let wait = self.random.random_range(20..500);
                 self.plan(Due::Resubscribe(client), wait);
+            }
+            for (channel, payload) in unknown {
+                self.plan(Due::Repeat { channel, payload }, 300);
             }
         }
     }

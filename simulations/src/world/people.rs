@@ -10,7 +10,6 @@ use orbweb::protocol::user::{Status, UserState};
 use super::{Due, World};
 use crate::checkers::attendance::{OFFLINE_AFTER_MS, Person};
 use crate::clients::Asked;
-use crate::options::Scenario;
 
 /// How many there are.
 pub(super) const PEOPLE: usize = 3;
@@ -155,7 +154,7 @@ impl World {
     fn told(&mut self, person: usize, online: bool) -> anyhow::Result<()> {
         self.log(|| format!("who watches p{person} is told that online is {online}"));
         // Where a live node may be taken for dead, so may its users be for away.
-        let strict = matches!(self.swarm.scenario, Scenario::Moves | Scenario::Crashes);
+        let strict = self.swarm.scenario.is_strict();
         let now = self.now;
         self.clients.people[person].tell(online, now, strict)
     }

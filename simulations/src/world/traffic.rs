@@ -1,4 +1,6 @@
 //! What clients do and see.
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,16 +11,26 @@ use orbweb::delivery::event::{
 };
 use orbweb::ownership::stream::READ_LEN_MAX;
 use orbweb::protocol::channel::Channel;
-use orbweb::protocol::ids::{ClientId, Incarnation, Position};
+use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
 use orbweb::protocol::user::UserChange;
 
-use super::{Due, World, all_channels, is_fleeting, is_lasting, options};
+use super::{Due, Node, World, all_channels, is_fleeting, is_lasting, options};
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::{Asked, Subscriber};
+use crate::scenario::Scenario;
 
 /// Every how many publications one goes to a fleeting channel: rarely, so that they are forgotten.
 const FLEETING_EVERY: u32 = 40;
+/// Every how many publications one has an idempotency key.
+const KEYED_EVERY: u32 = 4;
+/// Which part of those who use a key publish again, elsewhere, without awaiting the answer, and when.
+const IMPATIENT: f64 = 0.3;
+const PATIENCE_MS: Range<u64> = 10..1_500;
+/// Every how many subscriptions one stands between two publications, before it is answered.
+const SPEAKS_EVERY: u32 = 3;
+/// Every how many times that somebody goes another comes, who knows no position.
+const NEW_EVERY: u32 = 4;
 
 /// Shared by all publications that are large.
 static PADDING: [u8; 4_096] = [b' '; 4_096];
@@ -54,13 +66,69 @@ impl World {
     pub(super) fn publish(&mut self) -> anyhow::Result<()> {
         let Some(node) = self.any_up() else { return Ok(()) };
         let channel = self.any_channel();
+        self.publish_on(node, channel, true)
+    }
+
+    /// Somebody publishes, and if `impatient` perhaps again elsewhere before it hears an answer.
+    fn publish_on(
+        &mut self,
+        node: Incarnation,
+        channel: Channel,
+        impatient: bool,
+    ) -> anyhow::Result<()> {
         self.clients.sent += 1;
         let payload = self.clients.sent;
+        self.clients.sent_at.resize(payload as usize + 1, self.now);
+        let keyed = !is_fleeting(&channel) && self.random.random_range(0..KEYED_EVERY) == 0;
+        if keyed && impatient && self.random.random_bool(IMPATIENT) {
+            let wait = self.random.random_range(PATIENCE_MS);
+            self.plan(Due::Repeat { channel: channel.clone(), payload }, wait);
+        }
+        self.publish_payload(node, channel, payload, keyed)
+    }
+
+    fn publish_payload(
+        &mut self,
+        node: Incarnation,
+        channel: Channel,
+        payload: u64,
+        keyed: bool,
+    ) -> anyhow::Result<()> {
         let data = Bytes::from(payload.to_string());
         let info = self.padding();
         let message = Arc::new(Message { data, info, ..Message::default() });
-        let asked = Asked::Publish { channel: channel.clone(), payload };
-        self.ask(node, channel, Ask::Publish { message, key: None }, Some(asked))
+        let asked = Asked::Publish { channel: channel.clone(), payload, keyed };
+        let key = keyed.then(|| payload.to_string().into());
+        self.ask(node, channel, Ask::Publish { message, key }, Some(asked))
+    }
+
+    /// Somebody publishes again what has an idempotency key, wherever.
+    pub(super) fn repeat(&mut self, channel: Channel, payload: u64) -> anyhow::Result<()> {
+        let Some(node) = self.any_up() else { return Ok(()) };
+        self.publish_payload(node, channel, payload, true)
+    }
+
+    /// A publication was acknowledged.
+    fn published(
+        &mut self,
+        channel: Channel,
+        payload: u64,
+        keyed: bool,
+        position: Option<Position>,
+    ) -> anyhow::Result<()> {
+        if let Some(position) = position {
+            self.names.check(&channel, position, payload)?;
+        }
+        let repeated = keyed && !self.clients.keyed.insert(payload);
+        self.clients.repeated += u64::from(repeated);
+        if keyed && !repeated && self.random.random_bool(0.5) {
+            let wait = self.random.random_range(1..3_000);
+            self.plan(Due::Repeat { channel: channel.clone(), payload }, wait);
+        }
+        if is_lasting(&channel) && !repeated {
+            self.clients.acknowledged.entry(channel).or_default().push(payload);
+        }
+        Ok(())
     }
 
     /// What makes publications large, so that streams are longer than one part of a copy.
@@ -122,15 +190,14 @@ impl World {
         let nodes: Vec<Incarnation> = self.nodes.keys().copied().collect();
         let node = nodes[self.random.random_range(0..nodes.len())];
         let client = ClientId(self.random.random());
-        let channel = channel.clone();
-        let subscriber =
-            Subscriber { node, channel, position: None, subscribed: false, seen: vec![] };
+        let subscriber = Subscriber::new(node, channel.clone());
         self.clients.subscribers.insert(client, subscriber);
         self.plan(Due::Resubscribe(client), 50);
         Ok(())
     }
 
-    /// A subscriber loses its connection and comes back on another node with its position.
+    /// A subscriber loses its connection and comes back on another node with its position; or somebody
+    /// new comes instead.
     pub(super) fn roam(&mut self) -> anyhow::Result<()> {
         let clients: Vec<ClientId> = self.clients.subscribers.keys().copied().collect();
         let Some(to) = self.any_up().filter(|_| !clients.is_empty()) else { return Ok(()) };
@@ -142,6 +209,10 @@ impl World {
         subscriber.subscribed = false;
         let (from, channel) = (subscriber.node, subscriber.channel.clone());
         subscriber.node = to;
+        if self.random.random_range(0..NEW_EVERY) == 0 {
+            subscriber.position = None;
+            subscriber.forget();
+        }
         self.ask(from, channel, Ask::Unsubscribe { client }, None)?;
         // Not away for more publications than one answer carries.
         let away = (self.swarm.publish_every_ms * self.swarm.channels as u64 * 60).min(2_000);
@@ -175,7 +246,26 @@ impl World {
         let info = Some(ClientInfo { user: "u".into(), client, conn_info, chan_info });
         let info = info.filter(|_| is_lasting(&channel));
         let asked = Asked::Subscribe { client };
-        self.ask(node, channel, Ask::Subscribe { client, info, recover }, Some(asked))
+        let ask = Ask::Subscribe { client, info, recover };
+        let speaks = !is_fleeting(&channel) && self.random.random_range(0..SPEAKS_EVERY) == 0;
+        let ownership = self.ownership(node, &channel).filter(|_| speaks);
+        if speaks {
+            // One that waits for its copies when the subscription comes.
+            self.publish_on(node, channel.clone(), false)?;
+        }
+        // The answer may come at once.
+        let behind = ownership.map(|epoch| (self.clients.sent + 1, epoch));
+        self.clients.subscribers.entry(client).and_modify(|own| own.behind = behind);
+        self.ask(node, channel.clone(), ask, Some(asked))?;
+        if speaks { self.publish_on(node, channel, false) } else { Ok(()) }
+    }
+
+    /// The last ownership of a channel that anybody promised, if a node looks for it there.
+    fn ownership(&self, node: Incarnation, channel: &Channel) -> Option<Epoch> {
+        let slot = channel.slot(self.swarm.slots);
+        let promised = self.nodes.values().map(|node| node.core.ownership().promised(slot));
+        let world = self.nodes.get(&node)?.core.ownership().world();
+        promised.max().filter(|epoch| world.placement.owner(slot) == Some(epoch.owner))
     }
 
     pub(super) fn replied(
@@ -185,13 +275,13 @@ impl World {
         reply: Reply,
     ) -> anyhow::Result<()> {
         match (self.clients.waiting.remove(&(node, to)), reply) {
-            (Some(Asked::Publish { channel, payload }), Reply::Published { position, .. }) => {
-                if let Some(position) = position {
-                    self.names.check(&channel, position, payload)?;
-                }
-                if is_lasting(&channel) {
-                    self.clients.acknowledged.entry(channel).or_default().push(payload);
-                }
+            (
+                Some(Asked::Publish { channel, payload, keyed }),
+                Reply::Published { position, .. },
+            ) => self.published(channel, payload, keyed, position)?,
+            (Some(Asked::Publish { channel, payload, keyed: true }), _) => {
+                self.clients.failed += 1;
+                self.plan(Due::Repeat { channel, payload }, 300);
             }
             (Some(Asked::Change { user, field, number }), Reply::Changed { copies }) => {
                 anyhow::ensure!(copies > 0, "I4: a change of {user} is held by nobody");
@@ -212,7 +302,12 @@ impl World {
                 Some(Asked::Subscribe { client }),
                 Reply::Subscribed { position, recovered, publications, .. },
             ) => self.subscribed(client, position, recovered, &publications)?,
-            (Some(Asked::Subscribe { client }), _) => self.plan(Due::Resubscribe(client), 200),
+            (Some(Asked::Subscribe { client }), _) => {
+                if let Some(subscriber) = self.clients.subscribers.get_mut(&client) {
+                    subscriber.behind = None;
+                }
+                self.plan(Due::Resubscribe(client), 200);
+            }
             (Some(Asked::Attend { person, client }), reply) => {
                 self.attended(person, client, matches!(reply, Reply::Subscribed { .. }));
             }
@@ -248,6 +343,8 @@ impl World {
         recovered: bool,
         publications: &[Publication],
     ) -> anyhow::Result<()> {
+        let asked = self.clients.subscribers.get(&client).map(|s| (s.node, s.channel.clone()));
+        let ownership = asked.and_then(|(node, channel)| self.ownership(node, &channel));
         let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
         let lasting = is_lasting(&subscriber.channel);
         match (subscriber.position, recovered) {
@@ -260,7 +357,7 @@ impl World {
                     true => self.outcome.mark("missed more than one answer carries", 1),
                     false => self.clients.unrecovered += 1,
                 }
-                subscriber.seen.clear();
+                subscriber.forget();
             }
             (None, _) => {}
         }
@@ -271,9 +368,17 @@ impl World {
         }
         let before = std::mem::replace(&mut subscriber.position, position);
         subscriber.subscribed = true;
+        subscriber.began.get_or_insert(self.now);
+        // Asked of another owner again, it may come behind what was published behind it.
+        let behind = subscriber.behind.take().filter(|(_, epoch)| Some(*epoch) == ownership);
+        subscriber.own.extend(behind.map(|(payload, _)| payload));
         let node = subscriber.node;
         if let Some(before) = before.filter(|_| !recovered && lasting) {
             let slot = subscriber.channel.slot(self.swarm.slots);
+            if self.swarm.scenario != Scenario::Chaos {
+                let cores = self.nodes.values().map(|node| &node.core);
+                verdicts::check_known(cores, (&subscriber.channel, before, slot))?;
+            }
             if let Some(watched) = self.nodes.get(&node) {
                 let position = (&subscriber.channel, before, slot);
                 verdicts::check(node, &watched.core, position, self.now)?;
@@ -293,6 +398,7 @@ impl World {
         delivery: &Delivery,
     ) -> anyhow::Result<()> {
         self.people_told(node, &delivery.channel, &delivery.body)?;
+        let slot = delivery.channel.slot(self.swarm.slots);
         let here = self.clients.subscribers.iter_mut().filter(|(_, subscriber)| {
             subscriber.node == node
                 && subscriber.channel == delivery.channel
@@ -308,8 +414,18 @@ impl World {
                     let Some(position) = *position else { continue };
                     self.names.check(&subscriber.channel, position, payload)?;
                     let continues = before.is_none_or(|before| {
-                        // After a split something may come twice, never later than its turn.
-                        before.epoch != position.epoch || position.offset <= before.offset + 1
+                        // After a split something may come twice, never later than its turn; and what
+                        // was seen on another line, or came there before the client did, isn't missed.
+                        before.epoch != position.epoch
+                            || (before.offset + 1..position.offset).all(|offset| {
+                                let name = Position { offset, ..position };
+                                let named = named(&self.nodes, &subscriber.channel, slot, name);
+                                named.is_some_and(|payload| {
+                                    let sent_at = self.clients.sent_at[payload as usize];
+                                    subscriber.began.is_some_and(|began| sent_at <= began)
+                                        || subscriber.seen.contains(&payload)
+                                })
+                            })
                     });
                     anyhow::ensure!(
                         continues,
@@ -330,4 +446,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What a name stands for, if a node has it.
+fn named(
+    nodes: &BTreeMap<Incarnation, Node>,
+    channel: &Channel,
+    slot: Slot,
+    name: Position,
+) -> Option<u64> {
+    nodes.values().find_map(|node| {
+        let stream = node.core.ownership().holding(slot)?.stream(channel)?;
+        let (_, entry) = stream.entry(name.offset)?;
+        let here = entry.publication.position() == name;
+        here.then(|| kept::payload(&entry.publication.message.data).ok())?
+    })
 }

@@ -123,7 +123,7 @@ impl Session {
         self.attempts += 1;
         let attempt = self.attempts;
         let state = State::Asked { attempt, from };
-        let subscription = Subscription { state, kind: Kind::ServerSide };
+        let subscription = Box::new(Subscription { state, kind: Kind::ServerSide });
         self.subscriptions.insert(channel.clone(), subscription);
         let ask = Ask::Subscribe {
             client: self.client,

@@ -206,9 +206,28 @@ fn fitting(publications: &[Publication]) -> &[Publication] {
     let mut bytes = 0;
     let fits = publications.iter().take(HISTORY_MAX as usize).take_while(|publication| {
         let first = bytes == 0;
-        bytes += publication.message.data.len() + 1;
+        bytes += publication.bytes();
         first || bytes <= HISTORY_BYTES_MAX
     });
     let fitting = fits.count();
     &publications[..fitting]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{Epoch, StreamEpoch};
+    use crate::protocol::message::{Message, TAG_BYTES_MAX};
+
+    #[test]
+    fn tags_fill_a_history_as_payloads_do() {
+        let tags = [("t".to_owned(), "v".repeat(TAG_BYTES_MAX - 1))].into();
+        let message = Arc::new(Message { data: "1".into(), tags, ..Message::default() });
+        let epoch = StreamEpoch { epoch: Epoch::NONE, index: 0 };
+        let publication = |offset| Publication { epoch, offset, message: message.clone() };
+        let publications: Vec<Publication> = (1..=300).map(publication).collect();
+        let fits = fitting(&publications);
+        assert!(fits.iter().map(Publication::bytes).sum::<usize>() <= HISTORY_BYTES_MAX);
+        assert!((fits.len() + 1) * publications[0].bytes() > HISTORY_BYTES_MAX, "as many as fit");
+    }
 }

@@ -1,5 +1,6 @@
 //! Subscriptions of the client's own: begun, ended, and begun again when a stream turns.
 use crate::delivery::event::{Ask, Recover, Reply as CoreReply};
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::client::command::{
     ChannelRequest, FLAG_CHANNEL_COMPACTION, FLAG_REJECT_UNRECOVERED, SubscribeRequest,
@@ -58,7 +59,7 @@ impl Session {
         };
         self.ask(channel.clone(), namespace.options(), ask, expects, effects)?;
         let subscription = Subscription { state: State::Asked { attempt, from }, kind };
-        self.subscriptions.insert(channel, subscription);
+        self.subscriptions.insert(channel, Box::new(subscription));
         Ok(())
     }
 
@@ -157,7 +158,7 @@ impl Session {
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let channel = channel(&request.channel)?;
-        match self.subscriptions.get(&channel) {
+        match self.subscriptions.get(&channel).map(Box::as_ref) {
             Some(Subscription { kind: Kind::ServerSide, .. }) => {
                 return Err(ErrorCode::PermissionDenied.into());
             }
@@ -205,6 +206,9 @@ impl Session {
     /// No more deliveries: here, and from the owner.
     pub(super) fn let_go(&self, channel: Channel, scene: Scene<'_>, effects: &mut Effects) {
         effects.left.push(channel.clone());
+        if without(Rule::EndIsTold) {
+            return;
+        }
         // What was subscribed has a namespace: the configuration is fixed while a node runs.
         let options = scene.rules.of(&channel).map(|n| n.options()).unwrap_or_default();
         let ask = Ask::Unsubscribe { client: self.client };

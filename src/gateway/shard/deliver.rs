@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::delivery::event::{Delivery, DeliveryBody};
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::client::{Format, PublicationFields, Push, SubscribeResult};
 use crate::protocol::codes::Disconnect;
@@ -27,8 +28,12 @@ impl<S: Socket> Shard<S> {
                 let frame = publication(channel, message, *position, None);
                 self.fan_out(channel, |_| Some(&frame));
             }
-            DeliveryBody::Publication { message, position, turns_from: Some(from) } => {
-                self.deliver_turn(channel, message, *position, *from);
+            DeliveryBody::Publication { message, position, .. } if without(Rule::EpochIsTold) => {
+                let frame = publication(channel, message, *position, None);
+                self.fan_out(channel, |_| Some(&frame));
+            }
+            DeliveryBody::Publication { message, position, turns_from: Some(_) } => {
+                self.deliver_turn(channel, message, *position);
             }
             DeliveryBody::Join(info) => {
                 let frame = frame(&Push::Join { channel: channel.as_str(), info });
@@ -50,12 +55,12 @@ impl<S: Socket> Shard<S> {
         channel: &Channel,
         message: &Arc<Message>,
         position: Option<Position>,
-        from: Position,
     ) {
-        let epoch = position.map(|position| position.epoch);
         let plain = publication(channel, message, position, None);
-        let with_epoch = publication(channel, message, position, epoch.map(|_| ()));
-        let reached = epoch.map(|epoch| Position { epoch, offset: from.offset });
+        let with_epoch = publication(channel, message, position, position.map(|_| ()));
+        // Not the offset that they hold: on a line that has parted it may name what they lack.
+        let reached = position
+            .map(|position| Position { offset: position.offset.saturating_sub(1), ..position });
         let result = SubscribeResult { position: reached, ..SubscribeResult::default() };
         let subscribe = frame(&Push::Subscribe { channel: channel.as_str(), result });
         self.fan_out(channel, |kind| (kind == Kind::ServerSide).then_some(&subscribe));

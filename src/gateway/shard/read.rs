@@ -5,7 +5,7 @@ use crate::protocol::client::commands;
 use crate::protocol::codes::Disconnect;
 use crate::protocol::ids::ClientId;
 
-use super::{Accepted, Shard, Shared, TICKS_PER_SECOND, Transport, timers, unix_ms};
+use super::{Accepted, Shard, Shared, TICKS_PER_SECOND, Transport, timers};
 use crate::delivery::outbox::Outbox;
 use crate::gateway::connection::{Bucket, Connection, Due, Key};
 use crate::gateway::session::{Effects, Scene, Session};
@@ -131,7 +131,7 @@ impl<S: Socket> Shard<S> {
     /// All commands of a frame; their replies leave in one frame.
     pub(super) fn handle_text(&mut self, key: Key, text: &str) {
         let rules = self.rules.clone();
-        let scene = Scene { rules: &rules, unix_ms: unix_ms() };
+        let scene = Scene { rules: &rules, unix_ms: rules.unix_ms() };
         let mut effects = Effects::default();
         let now = self.wheel.now();
         let Some(connection) = self.open(key) else { return };

@@ -7,7 +7,7 @@ use crate::delivery::operations::OPERATION_MS;
 use crate::delivery::router::QUESTION_MS;
 use crate::protocol::codes::Disconnect;
 
-use super::{Shard, Shared, TICK, TICKS_PER_SECOND, unix_ms};
+use super::{Shard, Shared, TICK, TICKS_PER_SECOND};
 use crate::gateway::connection::{Due, Key, Leaving};
 use crate::gateway::session::{Effects, Scene};
 use crate::gateway::socket::Socket;
@@ -60,7 +60,7 @@ impl<S: Socket> Shard<S> {
 
     /// Sets the wheel for what is due next. An earlier entry for the connection is then stale.
     pub(super) fn arm(&mut self, key: Key) {
-        let (unix, now) = (unix_ms() / 1000, self.wheel.now());
+        let (unix, now) = (self.rules.unix_ms() / 1000, self.wheel.now());
         let Some(connection) = self.connections.get_mut(key.index) else { return };
         if connection.generation != key.generation {
             return;
@@ -89,11 +89,12 @@ impl<S: Socket> Shard<S> {
             return;
         }
         let credentials = connection.session.expires();
+        let unix = self.rules.unix_ms() / 1000;
         if reached(end) {
             self.close(key, Disconnect::Stale);
         } else if reached(pong) {
             self.close(key, Disconnect::NoPong);
-        } else if credentials.is_some_and(|at| at + REFRESH_GRACE_SECONDS <= unix_ms() / 1000) {
+        } else if credentials.is_some_and(|at| at + REFRESH_GRACE_SECONDS <= unix) {
             self.close(key, Disconnect::Expired);
         } else if reached(connect) {
             self.session(key, |session, scene, effects| session.finish_connect(scene, effects));
@@ -162,7 +163,7 @@ impl<S: Socket> Shard<S> {
             self.lapsed_budget -= 1;
             self.stats.resubscribes.add(1);
             let rules = self.rules.clone();
-            let scene = Scene { rules: &rules, unix_ms: unix_ms() };
+            let scene = Scene { rules: &rules, unix_ms: rules.unix_ms() };
             let mut effects = Effects::default();
             if let Some(connection) = self.open(key) {
                 connection.session.tell_lapsed(&channel, &mut effects);

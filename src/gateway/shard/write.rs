@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::protocol::codes::Disconnect;
 
-use super::{Shard, Shared, timers, unix_ms};
+use super::{Shard, Shared, timers};
 use crate::gateway::connection::Key;
 use crate::gateway::session::{Effects, Scene};
 use crate::gateway::socket::Socket;
@@ -131,7 +131,7 @@ impl<S: Socket> Shard<S> {
 
     fn end_session(&mut self, key: Key) {
         let rules = self.rules.clone();
-        let scene = Scene { rules: &rules, unix_ms: unix_ms() };
+        let scene = Scene { rules: &rules, unix_ms: rules.unix_ms() };
         let mut effects = Effects::default();
         if let Some(connection) = self.connection(key) {
             connection.session.end(scene, &mut effects);

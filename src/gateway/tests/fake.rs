@@ -226,7 +226,11 @@ impl State {
         if stream {
             let turned = std::mem::take(&mut kept.turned);
             let mut old = kept.top();
-            old.epoch.epoch.term -= u64::from(turned);
+            if turned {
+                old.epoch.epoch.term -= 1;
+                // On the line that is left there was more.
+                old.offset += 5;
+            }
             turns_from = turned.then_some(old);
             let (epoch, offset) = (kept.epoch, kept.publications.len() as u64 + 1);
             kept.publications.push(Publication { epoch, offset, message: message.clone() });

@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::rig::{Read, config, run};
-use crate::gateway::COMMANDS_BURST;
+use super::rig::{Read, config, run, token};
+use crate::gateway::token::USER_BYTES_MAX;
 use crate::gateway::ws::MESSAGE_BYTES_MAX;
+use crate::gateway::{CHANNELS_MAX, COMMANDS_BURST, HISTORY_BYTES_MAX, REQUESTS_MAX};
 
 #[tokio::test(start_paused = true)]
 async fn an_oversize_message_closes_one_connection_only() {
@@ -89,13 +90,91 @@ async fn a_flood_of_commands_is_stopped() {
 async fn channels_of_a_connection_are_limited() {
     run(config(), async |rig| {
         let mut client = rig.connect("u").await;
-        for n in 1..128 {
+        for n in 1..CHANNELS_MAX {
             let channel = format!("c{n}");
             let reply = client.ask(json!({"id": n, "subscribe": {"channel": channel}})).await;
             assert_eq!(reply["subscribe"], json!({}), "channel {n} beside the inbox");
         }
         let reply = client.ask(json!({"id": 200, "subscribe": {"channel": "one more"}})).await;
         assert_eq!(reply["error"]["code"], 106);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_are_limited_and_room_comes_back_with_their_answers() {
+    run(config(), async |rig| {
+        let (mut busy, mut other) = (rig.connect("busy").await, rig.connect("other").await);
+        for client in [&mut busy, &mut other] {
+            client.ask(json!({"id": 2, "subscribe": {"channel": "chat:a"}})).await;
+        }
+        rig.core.be_silent("chat:a");
+        let publish = |id: usize| json!({"id": id, "publish": {"channel": "chat:a", "data": 1}});
+        for id in 0..REQUESTS_MAX {
+            busy.send(publish(1000 + id)).await;
+        }
+        assert_eq!(busy.ask(publish(3)).await["error"]["code"], 111);
+        // What needs no answer of the cores has one, and each connection has a count of its own.
+        other.send(publish(4)).await;
+        for client in [&mut busy, &mut other] {
+            assert_eq!(
+                client.ask(json!({"id": 5, "ping": {}})).await,
+                json!({"id": 5, "ping": {}})
+            );
+        }
+        rig.core.answer_late();
+        for id in (0..REQUESTS_MAX).map(|id| 1000 + id) {
+            let answer = loop {
+                let message = busy.message().await;
+                if message["id"].is_u64() {
+                    break message;
+                }
+            };
+            assert_eq!(answer, json!({"id": id, "publish": {}}));
+        }
+        assert_eq!(busy.ask(publish(6)).await, json!({"id": 6, "publish": {}}));
+        while other.message().await != json!({"id": 4, "publish": {}}) {}
+        assert_eq!(rig.core.published("chat:a"), REQUESTS_MAX + 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_is_cut_at_its_bytes_and_goes_on_behind_them() {
+    run(config(), async |rig| {
+        let payload: &'static str = format!("\"{}\"", "x".repeat(60_000)).leak();
+        let (count, page) = (20, HISTORY_BYTES_MAX / payload.len());
+        let mut client = rig.connect("u").await;
+        client.ask(json!({"id": 2, "subscribe": {"channel": "chat:a"}})).await;
+        for _ in 0..count {
+            rig.core.publish("chat:a", payload, true);
+            client.message().await;
+        }
+        let (mut since, mut pages) = (json!(null), Vec::new());
+        loop {
+            let history = json!({"channel": "chat:a", "limit": -1, "since": since});
+            let reply = client.ask(json!({"id": 3, "history": history})).await;
+            let publications = reply["history"]["publications"].as_array().map_or(&[][..], |p| p);
+            let offsets = publications.iter().map(|p| p["offset"].as_u64().expect("an offset"));
+            let offsets: Vec<u64> = offsets.collect();
+            let Some(last) = offsets.last() else { break };
+            since = json!({"epoch": reply["history"]["epoch"], "offset": last});
+            pages.push(offsets);
+        }
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [page, page, count - 2 * page]);
+        assert_eq!(pages.concat(), (1..=count as u64).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_with_too_long_an_id_is_kept_out() {
+    run(config(), async |rig| {
+        rig.connect(&"u".repeat(USER_BYTES_MAX)).await;
+        let mut client = rig.open("").await;
+        let token = token(&json!({ "sub": "u".repeat(USER_BYTES_MAX + 1) }));
+        client.send(json!({"id": 1, "connect": {"token": token}})).await;
+        assert_eq!(client.closed().await, 3500);
     })
     .await;
 }

@@ -1,8 +1,12 @@
 //! Positions, bounds and merges of one stream.
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::channel::Channel;
 use crate::protocol::ids::Incarnation;
+use crate::protocol::message::History;
+use crate::protocol::peer::StreamCopy;
 
 const NOW: Millis = Millis(1_000);
 
@@ -84,6 +88,22 @@ fn an_answer_carries_no_more_bytes_than_a_frame_has_room_for() {
     // Never a part of what was missed.
     assert_eq!(stream.resume(held, READ_LEN_MAX), Resume::Gone);
     assert_eq!(offsets(stream.resume(Position { offset: 2, ..held }, READ_LEN_MAX)), [3, 4]);
+}
+
+#[test]
+fn an_answer_carries_so_many_publications_and_recovery_all_or_none() {
+    let most = READ_LEN_MAX as u64;
+    let stream = stream(2 * READ_LEN_MAX as u32, 1..=most + 1);
+    let at = |offset| Position { offset, ..stream.position() };
+    assert_eq!(stream.resume(at(0), READ_LEN_MAX), Resume::Gone);
+    assert_eq!(offsets(stream.resume(at(1), READ_LEN_MAX)), (2..=most + 1).collect::<Vec<_>>());
+    let read = |since, reverse| -> Vec<u64> {
+        let history = History { limit: u32::MAX, since, reverse };
+        stream.read(history).iter().map(|p| p.offset).collect()
+    };
+    assert_eq!(read(None, false), (1..=most).collect::<Vec<_>>());
+    assert_eq!(read(Some(at(most)), false), [most + 1]);
+    assert_eq!(read(None, true), (2..=most + 1).rev().collect::<Vec<_>>());
 }
 
 #[test]
@@ -202,4 +222,145 @@ fn a_publication_finds_its_place_by_what_it_follows() {
     assert_eq!(theirs.place(follows, early, NOW), Ok(()));
     theirs.commit(4);
     assert_eq!(theirs, ours);
+}
+
+/// What a position is answered with, by the numbers of the operations.
+fn numbers(stream: &Stream, position: Position) -> Vec<u64> {
+    match stream.resume(position, READ_LEN_MAX) {
+        Resume::Continued(all) => all.iter().map(|p| p.message.time_ms).collect(),
+        other => panic!("not continued: {other:?}"),
+    }
+}
+
+/// Two lines that have three publications in common.
+fn parted(size: u32) -> (Stream, Stream) {
+    let mut ours = stream(size, 1..=3);
+    let mut theirs = ours.clone();
+    (4..=5).for_each(|number| _ = publish(&mut theirs, 2, number));
+    (6..=7).for_each(|number| _ = publish(&mut ours, 3, number));
+    (ours, theirs)
+}
+
+#[test]
+fn a_position_on_a_line_that_has_parted_resumes_exactly() {
+    let (mut ours, theirs) = parted(10);
+    let (common, four, five) = (theirs.name(3), theirs.name(4), theirs.name(5));
+    assert_eq!(ours.resume(four, READ_LEN_MAX), Resume::Unknown);
+    assert!(matches!(ours.merge(copy(&theirs, 0), NOW), Merged::Forked(lost) if lost.len() == 2));
+    for number in 4..=5 {
+        publish(&mut ours, 4, number);
+    }
+    assert_eq!(numbers(&ours, common), [6, 7, 4, 5]);
+    assert_eq!(numbers(&ours, four), [6, 7, 5]);
+    assert_eq!(numbers(&ours, five), [6, 7]);
+    // Beyond what is known of that line it starts at the last that is.
+    let beyond = Position { offset: 9, ..five };
+    assert_eq!(numbers(&ours, beyond), [6, 7]);
+    assert!(ours.falls_short_of(beyond) && !ours.falls_short_of(five));
+}
+
+#[test]
+fn a_side_of_a_side_resumes_too() {
+    let (mut ours, mut theirs) = parted(20);
+    let mut third = theirs.clone();
+    publish(&mut third, 5, 8);
+    let held = third.position();
+    publish(&mut theirs, 6, 9);
+    theirs.merge(copy(&third, 0), NOW);
+    ours.merge(copy(&theirs, 0), NOW);
+    // The line of the highest epoch is theirs: 1 to 5, 9.
+    for (term, number) in [(7, 8), (7, 6), (7, 7)] {
+        publish(&mut ours, term, number);
+    }
+    assert_eq!(numbers(&ours, held), [9, 6, 7]);
+}
+
+#[test]
+fn sides_are_forgotten_with_what_they_parted_from() {
+    let (mut ours, theirs) = parted(4);
+    let (at, options) = (theirs.name(4), ours.options());
+    ours.merge(copy(&theirs, 0), NOW);
+    assert!(ours.knows(at) && ours.side_positions().count() == 3, "two names and where they begin");
+    for number in 8..=12 {
+        let (id, message) = (operation(number), Arc::default());
+        let position = ours.append(epoch(4), number, options, id, message, NOW).1.position();
+        ours.commit(position.offset);
+    }
+    assert!(ours.expire(NOW) && !ours.knows(at));
+    assert_eq!(ours.side_positions().count(), 0);
+    assert_eq!(ours.resume(at, READ_LEN_MAX), Resume::Unknown);
+}
+
+#[test]
+fn what_another_line_has_dropped_is_announced_as_a_gap() {
+    let (mut ours, mut theirs) = parted(4);
+    for number in 8..=12 {
+        publish(&mut theirs, 2, number);
+    }
+    let held = ours.position();
+    assert_eq!(numbers(&ours, held), [0u64; 0]);
+    let third = ours.clone();
+    ours.merge(copy(&theirs, 0), NOW);
+    for (follows_nobody, number) in [(true, 11), (false, 12)] {
+        let at = publish(&mut ours, 3, number);
+        let (follows, _) = ours.entry(at.offset).expect("the last one");
+        assert_eq!(ours.shown_behind(follows) != follows, follows_nobody);
+    }
+    for position in [held, Position { offset: 4, epoch: held.epoch }, theirs.name(6)] {
+        assert_eq!(ours.resume(position, READ_LEN_MAX), Resume::Gone);
+    }
+    // The same copy again says nothing new.
+    let (gap, top) = (ours.gap(), ours.position());
+    ours.merge(copy(&theirs, 0), NOW);
+    assert_eq!((ours.gap(), ours.position()), (gap, top));
+    // Nor does who follows the line begin a gap of its own.
+    let mut follower = third.clone();
+    follower.merge(copy(&ours, 0), NOW);
+    assert_eq!((follower.gap(), follower.position()), (gap, top));
+    // Another line that takes this one's place knows of it without having met the one that dropped.
+    let mut greater = third;
+    publish(&mut greater, 9, 20);
+    let stood = greater.position();
+    greater.merge(copy(&ours, 0), NOW);
+    assert_eq!(greater.resume(stood, READ_LEN_MAX), Resume::Gone);
+}
+
+proptest! {
+    /// I11: in whatever order copies of lines meet, the same line and the same sides come of it.
+    #[test]
+    fn lines_meet_in_any_order(
+        steps in proptest::collection::vec((0..4_usize, 1..4_u64, 0..4_usize), 4..12),
+        order in Just([0, 1, 2, 3]).prop_shuffle(),
+        again in 0..4_usize,
+    ) {
+        let mut lines = vec![stream(100, 1..=3); 4];
+        let (mut term, mut number) = (1, 3);
+        for (line, count, from) in steps {
+            // A line goes on under an epoch of its own, or another has been taken over.
+            if from != line && lines[from].position() < lines[line].position() {
+                lines[from] = lines[line].clone();
+            }
+            term += 1;
+            for _ in 0..count {
+                number += 1;
+                publish(&mut lines[line], term, number);
+            }
+        }
+        let meet = |order: &[usize]| {
+            let mut met = lines[order[0]].clone();
+            for at in &order[1..] {
+                met.merge(copy(&lines[*at], 0), NOW);
+            }
+            met
+        };
+        let one = meet(&[0, 1, 2, 3]);
+        let mut other = meet(&order);
+        prop_assert_eq!(&one, &other);
+        other.merge(copy(&lines[again], 0), NOW);
+        prop_assert_eq!(&one, &other);
+        let pair = meet(&order[2..]);
+        let mut grouped = meet(&order[..2]);
+        grouped.merge(copy(&pair, 0), NOW);
+        prop_assert_eq!(&one, &grouped);
+    }
 }

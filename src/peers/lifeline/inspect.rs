@@ -23,7 +23,8 @@ const CALLS_MAX: u32 = 4;
 const CALL_PAUSE: Duration = Duration::from_millis(2);
 /// How long a link may take to answer a ping, beside its round-trip times: a busy process that is
 /// alive is scheduled by then, and else the refused connection must still be explained.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(50);
+/// Tests, which expect an answer, run beside whatever else keeps their machine busy.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 250 } else { 50 });
 
 /// Who is behind a door.
 pub(super) struct Met {

@@ -60,6 +60,35 @@ async fn a_link_speaks_the_newest_version_that_both_ends_do() {
 }
 
 #[tokio::test]
+async fn an_accept_with_another_version_than_the_newest_in_common_is_refused() {
+    // The lesser of two nodes waits for the other's accept before it sends its own.
+    for name in ["a", "z"] {
+        for (versions, wrong, newest) in [(1..=1, 2, 1), (1..=1, 0, 1), (1..=2, 1, 2)] {
+            let secret = Secret::generate();
+            let start = |name: &str| {
+                Setup::new(name, &secret).with(|config| config.versions = versions.clone()).start()
+            };
+            let (mut node, peer) = (start(name), start("m"));
+            let mesh = &peer.peers.mesh;
+            let connection = mesh.endpoint.connect(node.address, &mesh.server_name).unwrap();
+            let connection = connection.await.unwrap();
+            let own = greeting::accept_with(mesh, &connection, wrong).await;
+            assert!(own.is_ok(), "{:?}", own.err());
+            let reason = timeout(PATIENCE, connection.closed()).await.unwrap();
+            let quinn::ConnectionError::ApplicationClosed(close) = reason else {
+                panic!("{reason}")
+            };
+            let refusal = Refusal::Accepted { yours: wrong, ours: newest };
+            assert_eq!(Refusal::decode(&close.reason), refusal);
+            let told = format!("version {wrong}, the newest in common is {newest}");
+            assert!(refusal.to_string().ends_with(&told), "{refusal}");
+            assert!(node.linked().is_empty() && node.events.try_recv().is_err());
+            link(&mut start("n"), &mut node).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_difference_is_not_fatal_to_a_node_that_belongs_to_a_cluster() {
     let secret = Secret::generate();
     let [mut a, mut b] = mesh(["a", "b"], &secret).await;
@@ -80,7 +109,8 @@ fn an_address_that_nobody_can_dial_is_refused() {
         let setup = Setup::new("a", &secret).with(|c| c.advertise = address.parse().unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _guard = runtime.enter();
-        let Err(error) = Peers::start(setup.config, setup.socket, events.clone()) else {
+        let (socket, runtime) = udp(setup.socket).unwrap();
+        let Err(error) = Peers::start(setup.config, socket, runtime, events.clone()) else {
             panic!("{address} was accepted");
         };
         assert!(error.to_string().contains(address), "{error}");

@@ -113,7 +113,8 @@ async fn a_node_with_the_certificate_of_another_does_not_start() {
     let (authority, secret) = (Authority::new(), Secret::generate());
     let setup = Setup::new("a", &secret)
         .with(|config| config.credentials = authority.credentials("b", true, &secret));
-    let Err(error) = Peers::start(setup.config, setup.socket, mpsc::channel(1).0) else {
+    let (socket, runtime) = udp(setup.socket).unwrap();
+    let Err(error) = Peers::start(setup.config, socket, runtime, mpsc::channel(1).0) else {
         panic!("started");
     };
     assert_eq!(error.to_string(), r#"--tls-cert is for node "b", this node is named "a""#);

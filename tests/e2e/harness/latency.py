@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 
+from .node import BINARY
 from .settings import token
 
-LATENCY = os.environ.get("ORBWEB_LATENCY", "target/release/examples/latency")
+# Built beside the binary, unless another one is named.
+LATENCY = os.environ.get("ORBWEB_LATENCY", str(BINARY.parent / "examples" / "latency"))
 
 
 async def latency(publisher, subscriber, channel, rate, seconds):

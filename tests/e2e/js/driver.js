@@ -97,7 +97,7 @@ const verbs = {
 
   async presence({ channel }) {
     const { clients } = await client.presence(channel);
-    return Object.fromEntries(Object.entries(clients).map(([id, info]) => [id, info.user]));
+    return Object.fromEntries(Object.entries(clients).map(([id, info]) => [id, info.user ?? '']));
   },
 
   async presence_stats({ channel }) {

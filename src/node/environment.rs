@@ -1,41 +1,58 @@
-//! The sockets that a node is started with, and the address that peers are told.
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+//! All of a node that touches the world: sockets, clocks, threads, and the address that peers are
+//! told. Production binds the machine's; a simulation brings its own.
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use quinn::{AsyncUdpSocket, Runtime};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
 
+use super::clock::Clocks;
 use crate::config::{Config, HostPort};
+use crate::gateway::Threads;
+use crate::peers::udp;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
-/// Bound sockets.
+/// What a node is started with.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct Environment<L = TcpListener> {
     /// Clients and HTTP.
-    pub http: TcpListener,
+    pub listener: L,
+    /// Where it listens.
+    pub bound: SocketAddr,
     /// Peers, if there is a mesh.
     pub mesh: Option<Mesh>,
+    /// Where time is read.
+    pub clocks: Clocks,
+    /// Where clients are served.
+    pub threads: Threads,
 }
 
 /// The sockets for peers.
 #[derive(Debug)]
 pub struct Mesh {
     /// Bound.
-    pub socket: UdpSocket,
-    /// At the same address and number, for lifelines, if it could be had.
-    pub lifelines: Option<TcpListener>,
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// What drives it.
+    pub runtime: Arc<dyn Runtime>,
+    /// TCP at the same address and number, for lifelines, if it could be had.
+    pub lifelines: Option<std::net::TcpListener>,
     /// How peers reach it.
     pub advertise: SocketAddr,
 }
 
-impl Sockets {
-    /// Binds what the configuration names.
+impl Environment {
+    /// Binds what the configuration names. Needs a tokio runtime.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
-        let http = listen(config.listen)
+        let listener = listen(config.listen)
+            .and_then(TcpListener::from_std)
             .with_context(|| format!("`listen`: cannot serve clients on {}", config.listen))?;
+        let bound = listener.local_addr()?;
         let mesh = config.mesh_address().map(|address| Mesh::bind(config, address)).transpose()?;
-        Ok(Self { http, mesh })
+        Ok(Self { listener, bound, mesh, clocks: Clocks::of_machine(), threads: Threads::Own })
     }
 }
 
@@ -53,17 +70,18 @@ impl Mesh {
             }
             None => bound,
         };
-        Ok(Self { socket, lifelines: listen_beside(bound), advertise })
+        let (socket, runtime) = udp(socket).context("the socket for peers can't be used")?;
+        Ok(Self { socket, runtime, lifelines: listen_beside(bound), advertise })
     }
 }
 
 /// TCP beside the mesh's UDP. Without it all goes on; dead processes are noticed a little later.
-fn listen_beside(address: SocketAddr) -> Option<TcpListener> {
+fn listen_beside(address: SocketAddr) -> Option<std::net::TcpListener> {
     let listener = listen(address);
     listener.inspect_err(|error| tracing::info!(%address, %error, "lifeline.no_listener")).ok()
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

@@ -1,0 +1,6 @@
+//! The `chaos` program: arguments in, exit code out.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    simulations::chaos::main()
+}

@@ -1,0 +1,92 @@
+//! What came of a run, as JSON.
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde::Serialize;
+
+use super::options;
+use super::processes::Processes;
+use super::run::Progress;
+use crate::checkers::delivered;
+use crate::cluster::clock;
+
+/// See the module.
+#[derive(Serialize)]
+pub(super) struct Summary {
+    seed: u64,
+    /// Of the checkout that this program was built in: a `+` says that something in it was changed.
+    commit: String,
+    seconds: u64,
+    nodes: usize,
+    copies: u8,
+    slots: u16,
+    clients: usize,
+    real_sdk_clients: usize,
+    rounds: u64,
+    faults: BTreeMap<String, u64>,
+    publications_sent: usize,
+    publications_acknowledged: usize,
+    publications_refused: u64,
+    /// Neither: their connection or their client's patience ended first.
+    publications_unknown: usize,
+    deliveries: usize,
+    connections: u64,
+    positions_resumed: u64,
+    gaps_announced: usize,
+    /// Acknowledged ones that a client that should have seen them hasn't.
+    lost: usize,
+    /// What came again, where two parts had served at once.
+    duplicates: usize,
+    /// From the end of a fault (of a kill: from the death) until all agreed.
+    longest_heal_ms: BTreeMap<String, u128>,
+    failure: Option<String>,
+}
+
+impl Summary {
+    pub(super) fn new(
+        seed: u64,
+        processes: &Processes,
+        progress: &Progress,
+        failure: Option<&str>,
+    ) -> Self {
+        let (history, setup) = (processes.history.borrow(), &processes.setup);
+        let (sent, acknowledged) = (history.sent.len(), history.acknowledged());
+        let named = progress.faults.iter().map(|(class, number)| (class.to_string(), *number));
+        let healed = progress.healed.iter();
+        Self {
+            seed,
+            commit: commit(),
+            seconds: clock::elapsed().as_secs(),
+            nodes: setup.nodes,
+            copies: setup.copies,
+            slots: setup.slots,
+            clients: setup.clients,
+            real_sdk_clients: history.epochless.len(),
+            rounds: progress.rounds,
+            faults: named.collect(),
+            publications_sent: sent,
+            publications_acknowledged: acknowledged,
+            publications_refused: history.refused,
+            publications_unknown: sent - acknowledged - history.refused as usize,
+            deliveries: history.received(),
+            connections: history.connections,
+            positions_resumed: history.resumed,
+            gaps_announced: history.gaps(),
+            lost: delivered::lost(&history),
+            duplicates: progress.duplicates,
+            longest_heal_ms: healed.map(|(class, t)| (class.to_string(), t.as_millis())).collect(),
+            failure: failure.map(str::to_owned),
+        }
+    }
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let built = options::target().ok()?;
+        let done = Command::new("git").current_dir(built).args(arguments).output().ok()?;
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
+    if changed.is_none_or(|changed| changed.is_empty()) { commit } else { commit + "+" }
+}

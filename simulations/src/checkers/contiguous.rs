@@ -1,0 +1,41 @@
+//! I3: what a client accepts is contiguous but for announced gaps, and what it continues is what it
+//! had. Offsets go on counting when the epoch changes, unless the stream was split; a resumed position
+//! may have another name. After a split what a client saw on the other line isn't shown again under the
+//! name that it has now: that nothing else was left out is I1, which `delivered` checks, as it does for
+//! clients that don't tell which line they are on.
+use anyhow::ensure;
+use orbweb::protocol::ids::Position;
+
+use crate::cluster::history::{History, Seen};
+
+pub(crate) fn check(history: &History, split: bool) -> anyhow::Result<()> {
+    for ((client, channel), seen) in &history.seen {
+        if split && history.epochless.contains(client) {
+            continue;
+        }
+        let mut at: Option<Position> = None;
+        for (index, event) in seen.iter().enumerate() {
+            let before = &seen[index.saturating_sub(3)..index];
+            let place = || format!("client {client} in {channel}: {event:?} after {before:?}");
+            at = Some(match (event, at) {
+                (Seen::Began { position, .. }, _) => *position,
+                (Seen::Continued(position), Some(held)) => {
+                    let renamed = position.epoch != held.epoch;
+                    ensure!(renamed || *position == held, "I3: {}", place());
+                    *position
+                }
+                (Seen::Publication(position, _), Some(held)) => {
+                    let elsewhere = split && position.epoch != held.epoch;
+                    let next = match split {
+                        true => position.offset > held.offset,
+                        false => position.offset == held.offset + 1,
+                    };
+                    ensure!(elsewhere || next, "I3: {}", place());
+                    *position
+                }
+                (_, None) => anyhow::bail!("I3: {}", place()),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What scenarios do to the network and to the clients' connections.
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::seq::SliceRandom as _;
+use tokio::time::sleep;
+
+use super::Cluster;
+use super::conditions::{Conditions, Cut, Weather};
+use super::setup::name;
+use super::story::Mark;
+
+impl Cluster {
+    /// All connections of clients are cut at once. Nodes aren't told if they are `half_open`.
+    pub(crate) fn cut_clients(&self, half_open: bool) {
+        self.doors.cut(half_open);
+        self.trace.tell(format_args!("all clients are cut off, half open: {half_open}"));
+        self.story.tell(Mark::ClientsCut);
+    }
+
+    /// Two nodes can't reach each other.
+    pub(crate) fn cut_link(&self, one: usize, other: usize) {
+        self.change(|conditions| conditions.cut_link(one, other));
+        self.trace.tell(format_args!("{} and {} are cut off", name(one), name(other)));
+    }
+
+    /// What two nodes say to each other takes so much longer.
+    pub(crate) fn slow_link(&self, one: usize, other: usize, more_ms: u64) {
+        self.change(|conditions| conditions.slow_link(one, other, more_ms));
+        let names = (name(one), name(other));
+        self.trace.tell(format_args!("{more_ms} ms more between {} and {}", names.0, names.1));
+    }
+
+    /// Two different nodes.
+    pub(crate) fn two(&mut self) -> (usize, usize) {
+        let mut nodes = self.running();
+        nodes.shuffle(&mut self.random);
+        (nodes[0], nodes[1])
+    }
+
+    /// Cuts a part of the cluster off from the rest.
+    pub(crate) fn cut(&self, part: &[usize], cut: Cut) {
+        self.change(|conditions| conditions.cut(part, self.setup.machines(), cut));
+        let names: Vec<String> = part.iter().map(|node| name(*node)).collect();
+        self.trace.tell(format_args!("{names:?} are cut off: {cut:?}"));
+    }
+
+    /// Leaves things as they are for so many milliseconds, but not for so long that a client could
+    /// miss more than one answer carries.
+    pub(crate) async fn hold_ms(&mut self, range: RangeInclusive<u64>) {
+        let drawn = self.random.random_range(range);
+        sleep(Duration::from_millis(drawn.min(self.setup.outage_ms_max()))).await;
+    }
+
+    /// Everything goes everywhere again, as fast as the weather lets it.
+    pub(crate) fn heal(&self) {
+        self.change(|conditions| *conditions = Conditions::fair(conditions.weather));
+        self.trace.tell("all cuts are healed");
+    }
+
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        self.change(|conditions| conditions.weather = weather);
+        self.trace.tell(format_args!("{weather:?}"));
+    }
+
+    /// All that becomes of datagrams from now on.
+    pub(crate) fn set_conditions(&self, conditions: Conditions) {
+        if conditions != self.network.conditions() {
+            self.network.set_conditions(conditions.clone());
+            self.trace.event(format_args!("{conditions:?}"));
+            self.story.tell(Mark::Conditions(conditions));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Conditions)) {
+        let mut conditions = self.network.conditions();
+        change(&mut conditions);
+        self.set_conditions(conditions);
+    }
+}

@@ -1,0 +1,124 @@
+//! What may happen in a run, by name.
+use std::fmt;
+
+use clap::ValueEnum;
+
+/// What may happen in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Scenario {
+    /// Nodes join and leave while clients publish; nothing fails.
+    Moves,
+    /// Nodes crash, pause and restart, one at a time and the next when the copies are back, over
+    /// links that lose nothing: nothing is lost, nothing comes twice, every position resumes, and
+    /// every read is current.
+    Crashes,
+    /// Nodes join and leave, frames are lost, links are cut, nodes pause and are taken for dead; but
+    /// nobody dies, so nothing that was acknowledged may be lost.
+    Storms,
+    /// Everything at once.
+    Chaos,
+    /// Whole nodes: nothing bad happens.
+    Smoke,
+    /// Whole nodes: owners lose their power, and come back after repair.
+    KillOwner,
+    /// Whole nodes: nodes of clients lose their power, and come back at once.
+    KillGateway,
+    /// Whole nodes: who claims a slot loses its power amid that.
+    KillClaimant,
+    /// Whole nodes: each leaves and comes back.
+    RollingRestart,
+    /// Whole nodes: leaving ones lose their power.
+    KillLeaving,
+    /// Whole nodes: one more, and another.
+    Join,
+    /// Whole nodes: five more at once.
+    JoinFive,
+    /// Whole nodes: all clients are cut off at once, and come back.
+    ReconnectStorm,
+    /// Whole nodes: one is cut off.
+    IsolateOne,
+    /// Whole nodes: one hears nothing, another is heard by nobody.
+    OneWay,
+    /// Whole nodes: two are cut off from each other, again and again.
+    FlappingLink,
+    /// Whole nodes: what two say to each other takes long.
+    SlowLink,
+    /// Whole nodes: two parts are cut off from each other.
+    SplitHalves,
+    /// Whole nodes: three parts are cut off from each other.
+    ThreeWay,
+    /// Whole nodes: two parts that only one node reaches both of.
+    Bridge,
+    /// Whole nodes: a bad network.
+    Loss,
+    /// Whole nodes: a network that repeats and overtakes.
+    Disorder,
+    /// Whole nodes: the sockets of one stand still.
+    Standstill,
+    /// Whole nodes: all clients in one channel.
+    HotChannel,
+    /// Whole nodes: a plan of many faults, drawn from the seed.
+    Swarm,
+}
+
+impl Scenario {
+    /// Those of the cores alone.
+    pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
+    /// Those of whole nodes.
+    pub(crate) const WHOLE: [Self; 21] = [
+        Self::Smoke,
+        Self::KillOwner,
+        Self::KillGateway,
+        Self::KillClaimant,
+        Self::RollingRestart,
+        Self::KillLeaving,
+        Self::Join,
+        Self::JoinFive,
+        Self::ReconnectStorm,
+        Self::IsolateOne,
+        Self::OneWay,
+        Self::FlappingLink,
+        Self::SlowLink,
+        Self::SplitHalves,
+        Self::ThreeWay,
+        Self::Bridge,
+        Self::Loss,
+        Self::Disorder,
+        Self::Standstill,
+        Self::HotChannel,
+        Self::Swarm,
+    ];
+
+    /// Those of them in which nodes don't always do yet what is asked of them: run by name alone.
+    const OPEN: [Self; 0] = [];
+
+    pub(crate) fn is_open(self) -> bool {
+        Self::OPEN.contains(&self)
+    }
+
+    pub(crate) fn is_whole(self) -> bool {
+        Self::WHOLE.contains(&self)
+    }
+
+    /// Whether two parts of the cluster may serve unknown to each other. In a swarm that is up to its
+    /// plan.
+    pub(crate) fn splits(self) -> bool {
+        matches!(
+            self,
+            Self::IsolateOne | Self::OneWay | Self::SplitHalves | Self::ThreeWay | Self::Standstill
+        )
+    }
+
+    /// Whether never two nodes serve a slot at once, and nothing that was acknowledged dies.
+    pub(crate) fn is_strict(self) -> bool {
+        matches!(self, Self::Moves | Self::Crashes)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value().expect("none is hidden from the command line");
+        f.write_str(value.get_name())
+    }
+}

@@ -1,0 +1,135 @@
+//! Runs the cores, or whole nodes, under a virtual clock and network and checks what they promise.
+//! Prints the seed and all options first, and for a failure the command that replays it.
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::options::{Arguments, Swarm};
+use crate::outcome::Outcome;
+use crate::parallel::{self, Failed};
+use crate::scenario::Scenario;
+use crate::shrink;
+use crate::whole;
+use crate::world::World;
+
+/// The program `simulations`.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.rules {
+        orbweb::mutant::Rule::ALL.iter().for_each(|(_, name)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    let scenarios = match arguments.scenario {
+        Some(scenario) => vec![scenario],
+        None if arguments.whole || arguments.meta => {
+            Scenario::WHOLE.into_iter().filter(|scenario| !scenario.is_open()).collect()
+        }
+        None => Scenario::CORES.to_vec(),
+    };
+    if let Err(unknown) = switch_off(arguments.without.as_deref()) {
+        println!("{unknown}");
+        return ExitCode::FAILURE;
+    }
+    if arguments.shrink {
+        return match shrink::shrink(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if scenarios.iter().all(|scenario| scenario.is_whole()) {
+        return whole::run(&arguments, &scenarios);
+    }
+    if arguments.are_of_whole_nodes() {
+        println!("nodes, clients, steps and reports are of whole nodes alone");
+        return ExitCode::FAILURE;
+    }
+    let mut totals = Outcome::default();
+    let runs = seeds(&arguments).flat_map(|seed| scenarios.iter().map(move |s| (seed, *s)));
+    let run = |scenario, seed| run(scenario, seed, arguments.trace);
+    let threads = if arguments.seed.is_some() { 1 } else { parallel::all_cores() };
+    if let Err(failed) = parallel::run_all(threads, runs, run, |outcome| totals.add(&outcome)) {
+        let Failed { scenario, seed, why } = failed;
+        println!("{why}");
+        println!(
+            "replay: cargo run --release -p simulations -- --scenario {scenario} --seed {seed} --trace"
+        );
+        return ExitCode::FAILURE;
+    }
+    println!("{totals}");
+    match totals.unmet() {
+        missing
+            if missing.is_empty() || arguments.scenario.is_some() || arguments.seed.is_some() =>
+        {
+            ExitCode::SUCCESS
+        }
+        missing => {
+            println!(
+                "never happened in any run, so nothing was shown of it: {}",
+                missing.join(", ")
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The seeds to run: those asked for, or random ones for as long as was asked for.
+pub(crate) fn seeds(arguments: &Arguments) -> Box<dyn Iterator<Item = u64> + Send> {
+    if let Some(seed) = arguments.seed {
+        return Box::new(std::iter::once(seed));
+    }
+    if let Some(minutes) = arguments.minutes {
+        let first: u32 = rand::random();
+        println!("random seeds from {first}");
+        let began = Instant::now();
+        let over = move |_: &u64| began.elapsed().as_secs_f64() / 60.0 < minutes;
+        return Box::new((u64::from(first)..).take_while(over));
+    }
+    Box::new(arguments.from..arguments.from + arguments.seeds)
+}
+
+/// Switches off the rule of that name.
+fn switch_off(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let rules = orbweb::mutant::Rule::ALL;
+    let names: Vec<&str> = rules.iter().map(|(_, name)| *name).collect();
+    let Some((rule, _)) = rules.into_iter().find(|(_, known)| *known == name) else {
+        anyhow::bail!("no rule is called {name:?}; there are {}", names.join(", "));
+    };
+    #[cfg(mutants)]
+    orbweb::mutant::switch_off(rule);
+    anyhow::ensure!(
+        orbweb::mutant::without(rule),
+        "switching rules off needs RUSTFLAGS='--cfg mutants' and a target folder of its own"
+    );
+    Ok(())
+}
+
+fn run(scenario: Scenario, seed: u64, trace: u8) -> anyhow::Result<Outcome> {
+    let swarm = Swarm::draw(scenario, seed);
+    if trace > 0 {
+        println!("{scenario} seed {seed}: {swarm:?}");
+    }
+    World::new(swarm, seed, trace).run().map_err(|broken| {
+        anyhow::anyhow!("scenario {scenario}, seed {seed}, {swarm:?}\n{broken:#}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_gives_one_trace() {
+        for scenario in Scenario::CORES {
+            let first = run(scenario, 7, 0).expect("seed 7 passes");
+            let second = run(scenario, 7, 0).expect("seed 7 passes");
+            assert_eq!(first.fingerprint, second.fingerprint, "{scenario}");
+            let other = run(scenario, 8, 0).expect("seed 8 passes");
+            assert_ne!(first.fingerprint, other.fingerprint, "{scenario}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Slots that change hands: what a new owner shows, and what others let go.
+use super::*;
+
+#[test]
+fn a_new_owner_shows_at_once_what_one_death_can_not_have_taken() {
+    let mut mesh = Mesh::new();
+    let [owner, _, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.kill(owner);
+    assert_eq!(mesh.history(gateway), Ok(1));
+}
+
+#[test]
+fn a_new_owner_shows_nothing_as_current_while_a_living_node_is_silent() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, gateway] = mesh.roles();
+    mesh.publish(gateway, "1");
+    mesh.set(gateway, "k", "1");
+    mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
+    mesh.kill(owner);
+    mesh.run(1_000);
+    assert!(mesh.cores[&successor].ownership().owns(alice().slot(SLOTS)));
+    assert_eq!(mesh.history(gateway), Err(ErrorCode::Internal));
+    assert_eq!(mesh.ask(gateway, Ask::Attributes(None)), Reply::Failed(ErrorCode::Internal));
+    mesh.lost = |_| false;
+    mesh.run(1_500);
+    assert_eq!(mesh.history(gateway), Ok(1));
+    assert_eq!(mesh.get(gateway), one("k", "1"));
+}
+
+#[test]
+fn a_record_of_which_nothing_is_left_is_forgotten_by_all_who_hold_it() {
+    let mut mesh = Mesh::new();
+    let nodes = mesh.roles();
+    mesh.set(nodes[0], "k", "1");
+    mesh.ask(nodes[2], Ask::Change(UserChange::Delete { key: "k".into() }));
+    let slot = alice().slot(SLOTS);
+    let held = |mesh: &Mesh| {
+        let holdings = mesh.cores.values().filter_map(|core| core.ownership().holding(slot));
+        holdings.filter(|holding| holding.user(&alice()).is_some()).count()
+    };
+    assert_eq!(held(&mesh), 2);
+    mesh.now += 239_000;
+    mesh.run(200);
+    assert_eq!(held(&mesh), 2);
+    mesh.now += 1_000;
+    mesh.run(200);
+    assert_eq!(held(&mesh), 0);
+}
+
+#[test]
+fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    mesh.set(owner, "k", "1");
+    let slot = alice().slot(SLOTS);
+    let holds = |mesh: &Mesh, node: Incarnation| {
+        let holding = mesh.cores[&node].ownership().holding(slot);
+        holding.is_some_and(|holding| holding.user(&alice()).is_some())
+    };
+    // Without the successor the third holds the second copy.
+    mesh.see(&[owner, third]);
+    mesh.run(500);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Kept { .. });
+    mesh.see(&[owner, successor, third]);
+    mesh.run(500);
+    assert!([owner, successor, third].into_iter().all(|node| holds(&mesh, node)));
+    mesh.now += 121_000;
+    mesh.run(6_000);
+    assert!(holds(&mesh, third), "nobody has said that it isn't the only one");
+    mesh.lost = |_| false;
+    mesh.run(6_000);
+    let left = [owner, successor, third].map(|node| holds(&mesh, node));
+    assert_eq!(left, [true, true, false]);
+}
+
+#[test]
+fn a_slot_goes_to_a_node_that_joins_once_and_parks_nothing_though_others_see_it_later() {
+    let mut mesh = Mesh::new();
+    let (old, slot) = (mesh.roles(), alice().slot(SLOTS));
+    let with = |node| [&old[..], &[node]].concat();
+    let takes = |node: &Incarnation| {
+        let placement = Placement::compute(&view(&with(*node)), SLOTS);
+        placement.owner(slot) == Some(*node)
+    };
+    let joins = (4..).map(Incarnation).find(takes).expect("a node that alice will belong to");
+    mesh.set(old[0], "k", "1");
+    mesh.cores.insert(joins, Core::new(joins, SETTINGS, 4));
+    mesh.show(&with(joins), &old, &[joins]);
+    // So long that nobody backs off for having won a moment ago.
+    mesh.run(11_000);
+    let won = |mesh: &Mesh| {
+        old.map(|node| mesh.cores.get(&node).map(|core| core.ownership().counts().won))
+    };
+    let before = won(&mesh);
+    mesh.show(&[joins], &with(joins), &[]);
+    let mut value = 1;
+    for gateway in [old, old].concat() {
+        value += 1;
+        let set = UserChange::Set { key: "k".into(), value: Bytes::from(value.to_string()) };
+        let number = mesh.begin(gateway, alice(), Ask::Change(set));
+        assert_eq!(mesh.replies.remove(&number), Some(Reply::Changed { copies: 2 }), "at once");
+        mesh.run(20);
+    }
+    mesh.show(&old, &with(joins), &[]);
+    mesh.run(1_000);
+    assert_eq!(won(&mesh), before, "nobody took a slot back");
+    assert!(mesh.cores[&joins].ownership().owns(slot));
+    assert_eq!(mesh.get(old[1]), one("k", &value.to_string()));
+}
+
+#[test]
+fn an_owner_that_was_held_up_takes_nothing_before_it_asks() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    let held_up = mesh.cores.remove(&owner).expect("an owner");
+    mesh.see(&[successor, third]);
+    mesh.run(500);
+    assert_eq!(mesh.set(third, "k", "1"), Reply::Changed { copies: 2 });
+    // It goes on, and what has waited for it comes before anything tells it what it has missed.
+    mesh.cores.insert(owner, held_up);
+    mesh.lost = |frame| !matches!(frame, PeerFrame::Operation(_));
+    let (key, value) = ("k".into(), Bytes::from_static(b"2"));
+    let number = mesh.begin(owner, alice(), Ask::Change(UserChange::Set { key, value }));
+    let held = mesh.cores[&owner].ownership().holding(alice().slot(SLOTS));
+    let record = held.and_then(|held| held.user(&alice()));
+    assert_eq!(record.map_or(0, |record| record.attributes(None).len()), 0);
+    mesh.lost = |_| false;
+    mesh.run(200);
+    assert_eq!(mesh.replies.get(&number), Some(&Reply::Changed { copies: 2 }));
+    assert_eq!(mesh.get(third), one("k", "2"));
+}
+
+#[test]
+fn a_change_that_its_owner_may_have_lost_to_its_successor_is_not_called_made() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    // The owner, cut off, doesn't know that the others take it for dead.
+    let mut old = mesh.cores.remove(&owner).expect("an owner");
+    mesh.see(&[successor, third]);
+    for _ in 0..25 {
+        mesh.run(20);
+        old.handle(Event::Tick, Millis(mesh.now), &mut Vec::new());
+    }
+    assert_eq!(mesh.set(third, "k", "1"), Reply::Changed { copies: 2 });
+    // It changes the same field, which nobody else hears of, and is back.
+    mesh.cores.insert(owner, old);
+    mesh.lost = |frame| !matches!(frame, PeerFrame::Operation(_));
+    let (key, value) = ("k".into(), Bytes::from_static(b"2"));
+    let number = mesh.begin(owner, alice(), Ask::Change(UserChange::Set { key, value }));
+    mesh.lost = |frame| matches!(frame, PeerFrame::Operation(_));
+    mesh.see(&[owner, successor, third]);
+    mesh.run(1_000);
+    assert!(mesh.cores[&owner].ownership().owns(alice().slot(SLOTS)));
+    mesh.lost = |_| false;
+    mesh.run(2_000);
+    assert_eq!(mesh.replies.get(&number), Some(&Reply::Failed(ErrorCode::Internal)));
+    for node in [owner, successor, third] {
+        assert_eq!(mesh.get(node), one("k", "1"));
+    }
+}

@@ -1,0 +1,55 @@
+//! How well owned slots are held: whether all who are to hold them do, and numbers for status and
+//! checkers. It only looks.
+use crate::ownership::log::Log;
+use crate::ownership::owner::Ownership;
+use crate::protocol::ids::{Incarnation, Slot};
+
+/// How well owned slots are held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Copies {
+    /// Slots held by fewer nodes than the cluster keeps copies.
+    pub under_replicated: u32,
+    /// Those of them that could be held by more now.
+    pub unrepaired: u32,
+    /// Changes that aren't committed.
+    pub uncommitted: u64,
+}
+
+impl Ownership {
+    /// Whether a slot is held by all that are to hold it, and nothing waits.
+    pub(in crate::ownership) fn is_replicated(&self, slot: Slot) -> bool {
+        let Some(log) = self.logs.get(&slot) else { return true };
+        let targets = self.targets(slot);
+        let holds = |node: &Incarnation| {
+            log.followers.get(node).is_some_and(|f| f.is_whole() && f.acked == log.last())
+        };
+        log.uncommitted() == 0
+            && targets.iter().all(holds)
+            && log.committed_copies() >= self.world.required
+    }
+
+    /// How well owned slots are held.
+    pub fn copies(&self) -> Copies {
+        let mut copies = Copies::default();
+        for log in self.logs.values() {
+            let whole = log.committed_copies();
+            copies.under_replicated += u32::from(whole < usize::from(self.copies));
+            let reachable = self.world.members.len().min(usize::from(self.copies));
+            copies.unrepaired += u32::from(whole < reachable);
+            copies.uncommitted += log.uncommitted() as u64;
+        }
+        copies
+    }
+
+    /// Who holds an owned slot, for somebody who looks for a reason.
+    pub fn describe_holders(&self, slot: Slot) -> String {
+        let Some(log) = self.logs.get(&slot) else { return "no log".to_owned() };
+        let (last, committed) = (log.last(), log.committed());
+        format!("changes {committed}/{last}, followers {:?}", log.followers)
+    }
+
+    /// The most changes of one slot that wait to be committed.
+    pub fn most_uncommitted(&self) -> usize {
+        self.logs.values().map(Log::uncommitted).max().unwrap_or(0)
+    }
+}
