@@ -271,14 +271,6 @@ impl Ownership {
             let before = holding.digest();
             let whole = holding.merge(copy, now);
             let changed = holding.digest() != before;
-            if !whole {
-                // What this part continues isn't here any more: another copy's line has taken its
-                // place meanwhile. Next time all is asked for.
-                self.misfits.insert(slot);
-                self.pulling.remove(&pull);
-                return refuse(from, pull, out);
-            }
-            let holding = self.holdings.entry(slot).or_default();
             // An owner appends under an epoch above all that are in its streams, or claims again.
             if let Some(higher) = holding.epoch_of(&channels)
                 && higher > self.table.promised(slot)
@@ -288,6 +280,13 @@ impl Ownership {
             if changed && self.table.owns(slot) {
                 self.outdate_followers(slot, now);
                 self.adopt_loose(slot, now);
+            }
+            if !whole {
+                // What this part continues isn't here any more: another copy's line has taken its
+                // place meanwhile. Next time all is asked for.
+                self.misfits.insert(slot);
+                self.pulling.remove(&pull);
+                return refuse(from, pull, out);
             }
         }
         if last && let Some(ended) = self.pulling.remove(&pull) {
