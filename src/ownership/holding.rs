@@ -63,13 +63,15 @@ impl Holding {
         self.streams.iter().map(|(channel, stream)| (channel, &**stream))
     }
 
-    /// The operations of all publications that are held.
-    pub fn operations(&self) -> impl Iterator<Item = (&Channel, OperationId)> {
-        let lines = self.streams.iter().flat_map(|(channel, stream)| {
-            stream.entries().map(move |entry| (channel, entry.operation))
-        });
+    /// All publications that are held, on lines and beside them: channel, operation, message.
+    pub fn publications(&self) -> impl Iterator<Item = (&Channel, OperationId, &Message)> {
+        let lines = self
+            .streams
+            .iter()
+            .flat_map(|(channel, stream)| stream.entries().map(move |entry| (channel, entry)));
         let loose = self.loose.iter();
-        lines.chain(loose.flat_map(|(c, all)| all.iter().map(move |l| (c, l.entry.operation))))
+        let loose = loose.flat_map(|(channel, all)| all.iter().map(move |l| (channel, &l.entry)));
+        lines.chain(loose).map(|(c, entry)| (c, entry.operation, &*entry.publication.message))
     }
 
     /// The highest number applied of a gateway's operations; 0 = none.

@@ -29,22 +29,25 @@ pub(crate) fn check<'a>(
     let nodes: Vec<(Incarnation, &Core)> = nodes.collect();
     let of_owner = nodes.iter().find(|(node, _)| *node == owner);
     let of_owner = of_owner.and_then(|(_, core)| core.ownership().holding(slot));
-    let operation = channels.get(&slot).into_iter().flatten().find_map(|channel| {
+    let acknowledged = channels.get(&slot).into_iter().flatten().find_map(|channel| {
         let (_, entry) = of_owner?.stream(channel)?.entry(position.offset)?;
-        (entry.publication.epoch == position.epoch).then_some(entry.operation)
+        (entry.publication.epoch == position.epoch).then_some((channel, entry))
     });
     // None: of a channel that isn't looked at, since its publications expire.
-    let Some(operation) = operation else { return Ok(()) };
-    // By its identity: who has merged a split since may know it by another name.
+    let Some((channel, entry)) = acknowledged else { return Ok(()) };
+    // By its payload, which is another for each message: who has merged a split since may know it by
+    // another name, and even by another operation with the same idempotency key.
+    let data = &entry.publication.message.data;
     let holds = |core: &Core| {
         let held = core.ownership().holding(slot).into_iter();
-        held.flat_map(|holding| holding.operations()).any(|(_, other)| other == operation)
+        let mut held = held.flat_map(|holding| holding.publications());
+        held.any(|(other, _, message)| other == channel && message.data == *data)
     };
     let holders: Vec<Incarnation> =
         nodes.iter().filter(|(_, core)| holds(core)).map(|(node, _)| *node).collect();
     ensure!(
         holders.len() >= usize::from(copies),
-        "I4: {owner:?} says that {copies} nodes hold {position:?}, and {holders:?} do"
+        "I4: {owner:?} says that {copies} nodes hold {position:?} of {channel}, and {holders:?} do"
     );
     ensure!(
         copies >= configured || matches!(serving, Some(Serving::Standalone | Serving::Degraded)),

@@ -26,11 +26,11 @@ impl Released {
     ) -> anyhow::Result<()> {
         let mut held = BTreeSet::new();
         for slot in (0..slots).map(Slot) {
-            let operations = core.ownership().holding(slot).into_iter();
-            let lasting = operations
-                .flat_map(|holding| holding.operations())
-                .filter(|(channel, _)| channel.as_str().starts_with('c'));
-            held.extend(lasting.map(|(channel, operation)| (slot, channel.clone(), operation)));
+            let held_now = core.ownership().holding(slot).into_iter();
+            let lasting = held_now
+                .flat_map(|holding| holding.publications())
+                .filter(|(channel, ..)| channel.as_str().starts_with('c'));
+            held.extend(lasting.map(|(channel, operation, _)| (slot, channel.clone(), operation)));
         }
         let before = self.held.insert(node, held.clone()).unwrap_or_default();
         let holds_by_key = |(slot, channel, operation): &&(Slot, Channel, OperationId)| {
