@@ -124,14 +124,16 @@ impl Ownership {
         self.attend_all(slot, now);
     }
 
-    /// Appends anew what found no place on its channel's line.
+    /// Appends anew what found no place on its channel's line, with the idempotency key that it has:
+    /// followers don't know it otherwise.
     pub(in crate::ownership) fn adopt_loose(&mut self, slot: Slot, now: Millis) {
         let loose = self.holdings.get_mut(&slot).map(|holding| holding.take_loose(now));
         for (channel, options, entry) in loose.into_iter().flatten() {
             if entry.expires > now {
                 self.counts.adopted += 1;
                 let message = entry.publication.message;
-                self.append(slot, &channel, options, (entry.operation, None), message, now);
+                let key = self.holdings.get(&slot).and_then(|h| h.key_of(entry.operation));
+                self.append(slot, &channel, options, (entry.operation, key), message, now);
             }
         }
     }
