@@ -159,3 +159,33 @@ fn a_change_that_its_owner_may_have_lost_to_its_successor_is_not_called_made() {
         assert_eq!(mesh.get(node), one("k", "1"));
     }
 }
+
+#[test]
+fn what_a_new_owner_appends_anew_keeps_its_idempotency_key() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    let keyed = |mesh: &mut Mesh, node| {
+        let message = Arc::new(Message { data: "1".into(), ..Message::default() });
+        mesh.begin(node, alice(), Ask::Publish { message, key: Some("k".into()) })
+    };
+    // The owner has it alone when the others go on without it.
+    mesh.lost = |frame| matches!(frame, PeerFrame::Replicate { .. });
+    keyed(&mut mesh, owner);
+    let old = mesh.cores.remove(&owner).expect("an owner");
+    mesh.lost = |_| false;
+    mesh.see(&[successor, third]);
+    mesh.run(500);
+    mesh.publish(third, "2");
+    mesh.cores.insert(owner, old);
+    // Its gateway doesn't come to publish it again, and nobody gets a whole copy from it.
+    mesh.lost =
+        |frame| matches!(frame, PeerFrame::Operation(_) | PeerFrame::Pulled { claim: 0, .. });
+    mesh.see(&[owner, successor, third]);
+    mesh.run(1_000);
+    assert_eq!(mesh.cores[&owner].ownership().counts().adopted, 1, "it had lost its place");
+    mesh.kill(owner);
+    mesh.lost = |_| false;
+    keyed(&mut mesh, third);
+    mesh.run(1_000);
+    assert_eq!(mesh.history(third), Ok(2));
+}
