@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use tokio::runtime;
+use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
 use super::flags::ServeFlags;
@@ -24,8 +26,17 @@ pub(super) fn serve(
     for warning in config.warnings() {
         tracing::warn!(%warning, "config.questionable");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start threads")?.block_on(crate::node::run(config))?;
+    let one = config.client.threads() == 1;
+    let mut builder = match one {
+        true => runtime::Builder::new_current_thread(),
+        false => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build().context("cannot start threads")?;
+    let node = crate::node::run(config);
+    match one {
+        true => LocalSet::new().block_on(&runtime, node)?,
+        false => runtime.block_on(node)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

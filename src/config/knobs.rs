@@ -298,7 +298,7 @@ pub const KNOBS: &[Knob<Config>] = &[
         Config,
         "client.shards",
         client.shards,
-        "Threads that serve connections; 0 = one a core.",
+        "Threads that serve connections; 0 = one a core. Where that makes 1, all else of the node runs on the same thread: least CPU a message, and one core at most.",
         "a whole number from 0 to 1024",
         |n| *n <= 1024
     ),

@@ -5,7 +5,9 @@
 //! all go by that list.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::protocol::ids::{NodeName, SLOTS_DEFAULT};
@@ -145,8 +147,18 @@ pub struct Client {
     pub ping_interval: Duration,
     /// How long a pong may take.
     pub pong_timeout: Duration,
-    /// Threads that serve connections; 0 = one a core.
+    /// Threads that serve connections; 0 = one a core. See [`Client::threads`].
     pub shards: u16,
+}
+
+impl Client {
+    /// Threads that serve connections, at least 1. With 1 all of the node runs on that thread.
+    pub fn threads(&self) -> u16 {
+        match self.shards {
+            0 => available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u16::MAX - 1),
+            n => n,
+        }
+    }
 }
 
 /// Connect tokens (JWT).

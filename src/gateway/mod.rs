@@ -40,9 +40,9 @@ use socket::{Listener, Transport};
 /// Where the shards of a gateway run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// Each on a thread of its own: production.
+    /// Each on a thread of its own.
     Own,
-    /// All on the calling thread, which must be inside a `LocalSet`: simulation and tests.
+    /// All on the calling thread, which must be inside a `LocalSet`.
     Shared,
 }
 

@@ -45,14 +45,19 @@ pub struct Mesh {
 }
 
 impl Environment {
-    /// Binds what the configuration names. Needs a tokio runtime.
+    /// Binds what the configuration names. Needs a tokio runtime, and with one thread for all of the
+    /// node a `LocalSet` around it.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listener = listen(config.listen)
             .and_then(TcpListener::from_std)
             .with_context(|| format!("`listen`: cannot serve clients on {}", config.listen))?;
         let bound = listener.local_addr()?;
         let mesh = config.mesh_address().map(|address| Mesh::bind(config, address)).transpose()?;
-        Ok(Self { listener, bound, mesh, clocks: Clocks::of_machine(), threads: Threads::Own })
+        let threads = match config.client.threads() {
+            1 => Threads::Shared,
+            _ => Threads::Own,
+        };
+        Ok(Self { listener, bound, mesh, clocks: Clocks::of_machine(), threads })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Starts the parts of a node in order and connects them.
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -51,7 +49,7 @@ pub(super) async fn start<L: Listener>(
     let Environment { listener, bound, mesh, clocks, threads } = environment;
     let id = NodeId { name: config.name.clone(), incarnation: Incarnation(rand::random()) };
     let client_url = config.client_url(bound);
-    let shard_count = shards(&config);
+    let shard_count = config.client.threads();
 
     let (core, mailbox) = CoreSender::channel();
     let (mut shards, mailboxes) = gateway::shards(usize::from(shard_count));
@@ -168,13 +166,6 @@ async fn watch_engine(engine: JoinHandle<()>, failures: mpsc::Sender<anyhow::Err
 }
 
 /// Shards of the gateway: one a core, unless configured.
-fn shards(config: &Config) -> u16 {
-    match config.client.shards {
-        0 => available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u16::MAX - 1),
-        n => n,
-    }
-}
-
 /// What peers are told of this node.
 struct Me<'a> {
     id: &'a NodeId,

@@ -91,7 +91,7 @@ fn write_bar(body: &mut String, bar: &Bar, most: f64, top: u32) -> Result<()> {
     let share = if most > 0.0 { cost / most } else { 0.0 };
     let length = (f64::from(WIDTH - LEFT - RIGHT) * share).max(1.0);
     let colour = match bar.system.as_str() {
-        "orbweb" => "#1a7f64",
+        "orbweb" | "orbweb-one" => "#1a7f64",
         "floor" => "#c9d1d9",
         _ => "#8aa4c8",
     };

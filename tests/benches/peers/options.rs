@@ -17,7 +17,7 @@ pub(crate) struct Options {
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "floor,orbweb,nats,socketio,mosquitto"
+        default_value = "floor,orbweb,orbweb-one,nats,socketio,mosquitto"
     )]
     pub(crate) system: Vec<Kind>,
     /// Scenarios by name, or by the first part of it, such as direct; all if none is given

@@ -105,7 +105,7 @@ impl Report {
     pub(crate) fn short_of_deliveries(&self) -> String {
         let short = |(key, runs): (&(&str, Kind), &Vec<Run>)| {
             let bad = runs.iter().find(|run| !exact(run))?;
-            (key.1 == Kind::Orbweb).then(|| {
+            matches!(key.1, Kind::Orbweb | Kind::OrbwebOne).then(|| {
                 let Run { missing, surplus, closed, .. } = bad;
                 format!("{}: {missing} missing, {surplus} too many, {closed} closed", key.0)
             })

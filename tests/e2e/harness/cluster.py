@@ -39,8 +39,10 @@ class Cluster:
         return path
 
     def node(self, name=None, join=None, **options):
-        """A node that isn't started yet; it joins through the first unless told otherwise."""
+        """A node that isn't started yet; it joins through the first unless told otherwise. Every
+        second one runs on one thread."""
         name = name or f"n{len(self.nodes) + 1}"
+        options.setdefault("one_thread", len(self.nodes) % 2 == 1)
         join = self.nodes[:1] if join is None else join
         options = {"secret": self.secret, **self.options, **options}
         node = Node(name, self.folder, join=join, **options)

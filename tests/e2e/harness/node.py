@@ -73,6 +73,7 @@ class Node:
         prefix=(),
         mesh=True,
         lifelines=True,
+        one_thread=False,
     ):
         self.name = name
         self.folder = pathlib.Path(folder)
@@ -86,6 +87,7 @@ class Node:
         self.prefix = list(prefix)
         self.mesh = mesh
         self.lifelines = lifelines
+        self.one_thread = one_thread
         self._taken = None
         self.words = None
         self.process = None
@@ -154,7 +156,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=clean_environment(),
+                env=clean_environment() | ({"ORBWEB_CLIENT_SHARDS": "1"} if self.one_thread else {}),
                 start_new_session=True,
             )
         return self

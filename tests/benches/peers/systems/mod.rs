@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Floor,
     /// The release binary, or the one that ORBWEB_BINARY names
     Orbweb,
+    /// The same, each node on one thread (`client.shards = 1`)
+    OrbwebOne,
     /// nats-server
     Nats,
     /// Socket.IO with its Redis adapter, and Redis
@@ -53,7 +55,7 @@ impl Kind {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Floor => Ok(()),
-            Self::Orbweb => needed(&orbweb::binary(), "cargo build --release"),
+            Self::Orbweb | Self::OrbwebOne => needed(&orbweb::binary(), "cargo build --release"),
             Self::Nats => needed(&nats::binary(), SETUP),
             Self::Socketio => {
                 needed(&socketio::packages(), SETUP)?;
@@ -68,7 +70,8 @@ impl Kind {
         let mut tries = (0..STARTS).map(|_| -> Result<Box<dyn System>> {
             Ok(match self {
                 Self::Floor => Box::new(floor::Floor::start(folder)?),
-                Self::Orbweb => Box::new(orbweb::Orbweb::start(folder, scenario.reach)?),
+                Self::Orbweb => Box::new(orbweb::Orbweb::start(folder, scenario.reach, 0)?),
+                Self::OrbwebOne => Box::new(orbweb::Orbweb::start(folder, scenario.reach, 1)?),
                 Self::Nats => Box::new(nats::Nats::start(folder)?),
                 Self::Socketio => Box::new(socketio::SocketIo::start(folder)?),
                 Self::Mosquitto => Box::new(mosquitto::Mosquitto::start(folder)?),
@@ -84,6 +87,7 @@ impl fmt::Display for Kind {
         out.write_str(match self {
             Self::Floor => "floor",
             Self::Orbweb => "orbweb",
+            Self::OrbwebOne => "orbweb-one",
             Self::Nats => "nats",
             Self::Socketio => "socketio",
             Self::Mosquitto => "mosquitto",

@@ -1,4 +1,4 @@
-//! Orbweb as it ships: two nodes, two copies of what has history.
+//! Orbweb as it ships, or each node on one thread: two nodes, two copies of what has history.
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ const CONFIG: &str = r#"
 copies = 2
 [client]
 ping_interval = "10m"
+shards = SHARDS
 [token]
 hmac_secret = "the secret of tokens that open nothing but a benchmark"
 [api]
@@ -45,10 +46,12 @@ pub(super) fn binary() -> PathBuf {
 }
 
 impl Orbweb {
-    pub(super) fn start(folder: &Path, reach: Reach) -> Result<Self> {
+    /// Nodes with so many threads for connections; 0 = what they choose themselves.
+    pub(super) fn start(folder: &Path, reach: Reach, shards: u16) -> Result<Self> {
         let config = folder.join("orbweb.toml");
         let inbox = if reach == (Reach::User { history: false }) { EPHEMERAL } else { "" };
-        std::fs::write(&config, format!("{CONFIG}{inbox}"))?;
+        let text = CONFIG.replace("SHARDS", &shards.to_string());
+        std::fs::write(&config, format!("{text}{inbox}"))?;
         let secret = folder.join("secret");
         std::fs::write(
             &secret,
