@@ -19,7 +19,8 @@ fn alone(name: &str) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         ..Config::default()
     };
-    config.client.shards = 1;
+    // Shards on threads of their own.
+    config.client.shards = 2;
     config
 }
 
@@ -53,6 +54,10 @@ async fn error_of(config: Config) -> String {
 
 #[tokio::test]
 async fn nodes_link_with_certificates_from_files() {
+    tokio::task::LocalSet::new().run_until(link_with_certificates_from_files()).await;
+}
+
+async fn link_with_certificates_from_files() {
     let (folder, authority) = (TempDir::new().expect("a folder"), Authority::new());
     let first = with_files("n1", files(folder.path(), &authority, "n1"));
     let environment = Environment::bind(&first).expect("free ports");
@@ -60,6 +65,8 @@ async fn nodes_link_with_certificates_from_files() {
     let first = Node::start(first, environment).await.expect("a node");
     let mut second = with_files("n2", files(folder.path(), &authority, "n2"));
     second.join = vec![seed.to_string().parse().expect("an address")];
+    // All of it on this thread.
+    second.client.shards = 1;
     let environment = Environment::bind(&second).expect("free ports");
     let second = Node::start(second, environment).await.expect("a node");
     for (node, other) in [(&first, "n2"), (&second, "n1")] {
