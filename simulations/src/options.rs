@@ -12,7 +12,9 @@ use crate::scenario::Scenario;
 
 /// How many whole nodes there may be: as few as have somebody in the middle.
 const NODES: Range<u64> = 3..11;
-/// Clients of them.
+/// How many nodes' cores are measured.
+const GROWTH: Range<u64> = 3..201;
+/// Clients of whole nodes.
 const CLIENTS: Range<u64> = 1..201;
 
 /// Simulations of Orbweb's cores.
@@ -42,6 +44,9 @@ pub(crate) struct Arguments {
     /// Switch a rule of the cores off (needs a build with `--cfg mutants`); a check must then fail.
     #[arg(long)]
     pub(crate) without: Option<String>,
+    /// Measure the cores of clusters of so many nodes each, without faults: 3,10,30,100.
+    #[arg(long, value_delimiter = ',', value_parser = sized(GROWTH), value_name = "NODES")]
+    pub(crate) scale: Vec<usize>,
     /// Print the names of the rules that can be switched off.
     #[arg(long)]
     pub(crate) rules: bool,

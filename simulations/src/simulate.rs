@@ -11,7 +11,7 @@ use crate::parallel::{self, Failed};
 use crate::scenario::Scenario;
 use crate::shrink;
 use crate::whole;
-use crate::world::World;
+use crate::world::{World, growth};
 
 /// The program `simulations`.
 pub fn main() -> ExitCode {
@@ -32,13 +32,10 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if arguments.shrink {
-        return match shrink::shrink(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                println!("{error:#}");
-                ExitCode::FAILURE
-            }
-        };
+        return told(shrink::shrink(&arguments));
+    }
+    if !arguments.scale.is_empty() {
+        return told(scale(&arguments));
     }
     if scenarios.iter().all(|scenario| scenario.is_whole()) {
         return whole::run(&arguments, &scenarios);
@@ -74,6 +71,25 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what clusters of these sizes cost.
+fn scale(arguments: &Arguments) -> anyhow::Result<()> {
+    println!("{}", growth::HEADER);
+    for nodes in &arguments.scale {
+        println!("{}", growth::grow(*nodes, arguments.seed.unwrap_or(arguments.from))?);
+    }
+    Ok(())
 }
 
 /// The seeds to run: those asked for, or random ones for as long as was asked for.

@@ -2,7 +2,7 @@
 //! own, and clients on them. A faulty phase, then a quiet one in which everything must settle.
 //!
 //! Here: what is due when, and the course of a run. [`nodes`]: their life, and what they do and are
-//! told. [`faults`]: what goes wrong. [`traffic`]: what clients do and see. [`people`]: users who come
+//! told. [`growth`]: what it costs. [`faults`]: what goes wrong. [`traffic`]: what clients do and see. [`people`]: users who come
 //! and go.
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -33,10 +33,12 @@ use crate::outcome::Outcome;
 use crate::scenario::Scenario;
 
 mod faults;
+pub(crate) mod growth;
 mod nodes;
 mod people;
 mod traffic;
 
+use growth::Sent;
 use nodes::Node;
 
 /// How long everything has to settle once faults have stopped.
@@ -94,6 +96,9 @@ pub(crate) struct World {
     what: BTreeMap<(u64, u64), Due>,
     nodes: BTreeMap<Incarnation, Node>,
     network: Network,
+    sent: Sent,
+    /// Looks at each step of each node; not where it is measured what a step costs.
+    checks: bool,
     clients: Clients,
     /// The channels that outlast the run.
     channels: BTreeMap<Slot, Vec<Channel>>,
@@ -124,6 +129,8 @@ impl World {
             what: BTreeMap::new(),
             nodes: BTreeMap::new(),
             network: Network::new(swarm),
+            sent: Sent::default(),
+            checks: true,
             clients: Clients::default(),
             channels,
             promises: Promises::default(),
@@ -317,13 +324,22 @@ impl World {
         Ok(())
     }
 
-    fn check_end(&self) -> anyhow::Result<()> {
-        let heard = self.nodes.iter().filter(|(node, _)| Some(**node) != self.mute);
-        let nodes: Vec<(Incarnation, &Core)> = heard.map(|(node, n)| (*node, &n.core)).collect();
-        let seen = self.truth();
-        let last = outlook(&seen, self.swarm.slots, Serving::Full);
+    /// Whether every slot is where it belongs, with its copies.
+    fn check_converged(&self) -> anyhow::Result<()> {
+        let last = outlook(&self.truth(), self.swarm.slots, Serving::Full);
         let placement: &Placement = &last.placement;
-        converged::check(&nodes, placement, self.swarm.slots, self.swarm.copies)?;
+        converged::check(&self.heard(), placement, self.swarm.slots, self.swarm.copies)
+    }
+
+    /// The nodes that aren't mute for ever.
+    fn heard(&self) -> Vec<(Incarnation, &Core)> {
+        let heard = self.nodes.iter().filter(|(node, _)| Some(**node) != self.mute);
+        heard.map(|(node, n)| (*node, &n.core)).collect()
+    }
+
+    fn check_end(&self) -> anyhow::Result<()> {
+        self.check_converged()?;
+        let nodes = self.heard();
         present::check(&self.clients)?;
         let streams = kept::check_kept(&nodes, &self.clients, self.swarm.slots)?;
         let split = !self.swarm.scenario.is_strict();

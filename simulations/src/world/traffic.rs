@@ -56,7 +56,7 @@ impl World {
         self.tell(node, orbweb::delivery::event::Event::Request(request))
     }
 
-    fn any_channel(&mut self) -> Channel {
+    pub(super) fn any_channel(&mut self) -> Channel {
         let fleeting = self.swarm.fleeting > 0 && self.random.random_range(0..FLEETING_EVERY) == 0;
         let all = all_channels(&self.swarm).into_iter().filter(|c| is_fleeting(c) == fleeting);
         let all: Vec<Channel> = all.collect();
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Somebody publishes, and if `impatient` perhaps again elsewhere before it hears an answer.
-    fn publish_on(
+    pub(super) fn publish_on(
         &mut self,
         node: Incarnation,
         channel: Channel,
