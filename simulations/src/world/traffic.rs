@@ -15,7 +15,7 @@ use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
 use orbweb::protocol::user::UserChange;
 
-use super::{Due, Node, World, all_channels, is_fleeting, is_lasting, options};
+use super::{Due, Node, QUIET_MS, World, all_channels, is_fleeting, is_lasting, options};
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::{Asked, Subscriber};
 use crate::scenario::Scenario;
@@ -24,6 +24,8 @@ use crate::scenario::Scenario;
 const FLEETING_EVERY: u32 = 40;
 /// Every how many publications one has an idempotency key.
 const KEYED_EVERY: u32 = 4;
+/// How long before the end nobody publishes anything again.
+const LAST_REPEAT_MS: u64 = 1_000;
 /// Which part of those who use a key publish again, elsewhere, without awaiting the answer, and when.
 const IMPATIENT: f64 = 0.3;
 const PATIENCE_MS: Range<u64> = 10..1_500;
@@ -104,6 +106,10 @@ impl World {
 
     /// Somebody publishes again what has an idempotency key, wherever.
     pub(super) fn repeat(&mut self, channel: Channel, payload: u64) -> anyhow::Result<()> {
+        // At the end nothing waits, so nothing new comes right before it.
+        if self.now + LAST_REPEAT_MS > self.swarm.faulty_ms + QUIET_MS {
+            return Ok(());
+        }
         let Some(node) = self.any_up() else { return Ok(()) };
         self.publish_payload(node, channel, payload, true)
     }
