@@ -283,7 +283,8 @@ impl Ownership {
             }
             if !whole {
                 // What this part continues isn't here any more: another copy's line has taken its
-                // place meanwhile. Next time all is asked for.
+                // place meanwhile. Next time all is asked for; what did fit, dealt with above, is
+                // no news then.
                 self.misfits.insert(slot);
                 self.pulling.remove(&pull);
                 return refuse(from, pull, out);
