@@ -19,8 +19,8 @@ use crate::protocol::ids::{Incarnation, Position, Slot};
 use crate::protocol::peer::{Body, Lane, PeerFrame, Query, SlotRange};
 use crate::protocol::time::Millis;
 use crate::protocol::user::UserState;
-use questions::{Purpose, Question};
-pub use questions::{QUESTION_MS, QUESTIONS_MAX};
+use questions::{Purpose, Questions};
+pub use questions::{QUESTION_BYTES_MAX, QUESTION_MS, QUESTIONS_MAX};
 
 /// Pause before a question goes to the owner again that said it isn't, or isn't ready.
 const ELSEWHERE_MS: u64 = 50;
@@ -43,7 +43,7 @@ pub struct Router {
     slots: u16,
     interests: Interests,
     operations: Operations,
-    questions: BTreeMap<u64, Question>,
+    questions: Questions,
     asked: u64,
     compare_from: Slot,
     compared: Millis,
@@ -61,7 +61,7 @@ impl Router {
             slots,
             interests: Interests::default(),
             operations: Operations::default(),
-            questions: BTreeMap::new(),
+            questions: Questions::default(),
             asked: 0,
             compare_from: Slot(0),
             compared: Millis(0),
@@ -125,7 +125,7 @@ impl Router {
                         interest.options = options;
                         let joining = Joining { question: number, info: shown };
                         if let Some(older) = interest.joining.insert(client, joining) {
-                            self.questions.remove(&older.question);
+                            self.questions.remove(older.question);
                         }
                     }
                     None => fail(id, ErrorCode::TooManyRequests, turn),
@@ -217,7 +217,7 @@ impl Router {
             turn.out.send(from, Lane::Data, PeerFrame::Digest { slots: digests });
         }
         let asked = self.questions.iter().filter(|(_, question)| within(question.slot));
-        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+        for number in asked.map(|(number, _)| number).collect::<Vec<_>>() {
             self.send_question(number, from, turn);
         }
     }
@@ -233,7 +233,7 @@ impl Router {
         }
         let moved = self.questions.iter().filter_map(|(number, question)| {
             let owner = placement.owner(question.slot)?;
-            (question.asked != Some(owner) || renewed == Some(owner)).then_some((*number, owner))
+            (question.asked != Some(owner) || renewed == Some(owner)).then_some((number, owner))
         });
         for (number, owner) in moved.collect::<Vec<_>>() {
             self.send_question(number, owner, turn);
@@ -262,7 +262,7 @@ impl Router {
             .map(|(number, question)| {
                 question.retry_ms = (question.retry_ms * 2).clamp(ELSEWHERE_MS, QUESTION_MS);
                 question.sent = turn.now;
-                (*number, question.slot)
+                (number, question.slot)
             })
             .collect();
         for (number, slot) in due {

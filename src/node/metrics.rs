@@ -49,6 +49,7 @@ impl NodeMetrics {
             add("serving", name, true, u64::from(serving == which));
         }
         let cores = self.cores.load();
+        add("serving", "copies", true, cores.copies.required.into());
         add("slot", "owned", true, cores.slots_owned.into());
         add("slot", "claiming", true, cores.slots_claiming.into());
         add("slot", "won", false, cores.counts.won);

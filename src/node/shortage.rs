@@ -58,7 +58,7 @@ impl Notice {
             }
             Self::Serves(Serving::Degraded) => tracing::warn!(copies = "fewer", "node.degraded"),
             Self::Serves(Serving::No) => tracing::info!("node.refuses"),
-            Self::Short(Copies { under_replicated, unrepaired, uncommitted }) => {
+            Self::Short(Copies { under_replicated, unrepaired, uncommitted, .. }) => {
                 tracing::warn!(under_replicated, unrepaired, uncommitted, "slots.under_replicated");
             }
             Self::Whole => tracing::info!("slots.replicated"),
@@ -70,7 +70,8 @@ impl Notice {
 mod tests {
     use super::*;
 
-    const SHORT: Copies = Copies { under_replicated: 3, unrepaired: 1, uncommitted: 0 };
+    const SHORT: Copies =
+        Copies { required: 2, under_replicated: 3, unrepaired: 1, uncommitted: 0 };
 
     #[test]
     fn a_shortage_is_told_once_it_lasts_and_so_is_its_end() {

@@ -24,6 +24,7 @@ pub(super) use copies::ENTRY_BYTES;
 pub(super) use digest::update_position;
 use keys::Keys;
 pub use keys::{KEY_MS, KEYS_MAX};
+pub use loose::LINES_MAX;
 use loose::{Loose, Settled};
 pub use pieces::Pieces;
 

@@ -71,7 +71,7 @@ impl Ownership {
             return false;
         }
         let alone = self.world.members.iter().all(|node| *node == self.me);
-        if self.world.required < 2 || alone || without(Rule::ReadLease) {
+        if alone || without(Rule::ReadLease) {
             return true;
         }
         let leases = &mut self.leases;

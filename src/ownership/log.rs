@@ -20,6 +20,11 @@ pub(super) const KEPT_MAX: usize = 8_192;
 pub(super) const KEPT_BYTES_MAX: usize = 8 << 20;
 /// Changes that may wait to be committed, a slot; over it operations are refused for now.
 pub const UNCOMMITTED_MAX: usize = 8_192;
+/// Bytes of such changes: four seconds of what one link carries to a slow follower.
+pub const UNCOMMITTED_BYTES_MAX: usize = 32 << 20;
+/// Operations that may wait for one change: what is published with one key again and again. Over it
+/// they are sent again later.
+pub(super) const RESULTS_MAX: usize = 1_024;
 /// Changes sent to a follower beyond what it acknowledged.
 const WINDOW: u64 = 1_024;
 /// Changes sent again at once to a follower that is silent: the link may have lost them, but a
@@ -47,6 +52,20 @@ pub(super) struct Waiting {
     pub(super) results: Results,
     /// Requests to be served then.
     pub(super) asks: Vec<Request>,
+}
+
+impl Waiting {
+    /// Who sent an operation is told then, once. False if too many are.
+    pub(super) fn tell(&mut self, gateway: Incarnation, number: u64) -> bool {
+        let waits = self.results.contains(&(gateway, number));
+        if !waits && self.results.len() >= RESULTS_MAX {
+            return false;
+        }
+        if !waits {
+            self.results.push((gateway, number));
+        }
+        true
+    }
 }
 
 /// What the owner knows of a node that holds copies of the slot.
@@ -96,6 +115,8 @@ pub(super) struct Log {
     changes: VecDeque<Arc<Change>>,
     bytes: usize,
     committed: u64,
+    /// Bytes of the changes behind it.
+    uncommitted_bytes: usize,
     /// Changes up to here were taken over with the slot: some may have been acknowledged.
     base: u64,
     /// Nothing was held when the log began.
@@ -121,6 +142,7 @@ impl Log {
             changes: VecDeque::new(),
             bytes: 0,
             committed: 0,
+            uncommitted_bytes: 0,
             base: 0,
             founded,
             copies: 0,
@@ -183,10 +205,16 @@ impl Log {
         (self.last() - self.committed) as usize
     }
 
+    /// Whether there is room for more changes that aren't committed.
+    pub(super) fn has_room(&self) -> bool {
+        self.uncommitted() < UNCOMMITTED_MAX && self.uncommitted_bytes < UNCOMMITTED_BYTES_MAX
+    }
+
     /// Takes the next change.
     pub(super) fn push(&mut self, index: u64, change: Change, place: Option<Place>) {
         debug_assert_eq!(index, self.last() + 1, "each index is one change");
-        self.bytes += size_of(&change);
+        let bytes = size_of(&change);
+        (self.bytes, self.uncommitted_bytes) = (self.bytes + bytes, self.uncommitted_bytes + bytes);
         self.changes.push_back(Arc::new(change));
         let (results, asks) = (Results::new(), Vec::new());
         self.waiting.push_back(Waiting { index, place, results, asks });
@@ -317,6 +345,11 @@ impl Log {
 
     /// Notes that changes up to `index` are committed, and takes what waited for that.
     pub(super) fn commit(&mut self, index: u64) -> Vec<Waiting> {
+        // What isn't committed is all kept.
+        let before = (self.committed + 1 - self.first) as usize;
+        let end = (index.min(self.last()).max(self.committed) + 1 - self.first) as usize;
+        let newly = self.changes.range(before..end);
+        self.uncommitted_bytes -= newly.map(|change| size_of(change)).sum::<usize>();
         self.committed = self.committed.max(index);
         let ready = self.waiting.iter().take_while(|waiting| waiting.index <= index).count();
         let ready = self.waiting.drain(..ready).collect();
@@ -372,7 +405,10 @@ pub(super) fn size_of(change: &Change) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::channel::ChannelOptions;
     use crate::protocol::ids::{Epoch, StreamEpoch};
+    use crate::protocol::message::{Message, Publication};
+    use crate::protocol::peer::EntryCopy;
 
     const SLOW: Incarnation = Incarnation(2);
     const SPARE: Incarnation = Incarnation(3);
@@ -406,6 +442,55 @@ mod tests {
         assert_eq!(log.committed_copies(), 2);
         log.followers.remove(&SLOW);
         assert_eq!(log.committed_copies(), 1, "nobody else has the first four");
+    }
+
+    fn publish(bytes: usize) -> Change {
+        let message = Message { data: vec![b' '; bytes].into(), ..Message::default() };
+        let epoch = StreamEpoch { epoch: Epoch { term: 1, owner: Incarnation(1) }, index: 1 };
+        let publication = Publication { offset: 1, epoch, message: Arc::new(message) };
+        let operation = OperationId { gateway: SLOW, number: 1 };
+        let entry = EntryCopy { publication, operation, ttl_ms: 60_000 };
+        let (options, channel) = (ChannelOptions::default(), Channel::parse("news"));
+        let channel = channel.expect("a name");
+        Change::Publish { channel, options, follows: None, entry, key: None }
+    }
+
+    #[test]
+    fn what_is_not_committed_has_a_limit_of_bytes_and_commits_make_room() {
+        let mut log = Log::new(true);
+        let mut pushed = 0;
+        while log.has_room() {
+            pushed += 1;
+            log.push(pushed, publish(64 << 10), None);
+        }
+        assert!(pushed >= 500 && pushed < UNCOMMITTED_MAX as u64, "{pushed} of 64 KiB");
+        log.commit(pushed / 2);
+        assert!(log.has_room());
+        log.commit(pushed);
+        assert_eq!((log.uncommitted(), log.uncommitted_bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_not_committed_has_a_limit_of_changes() {
+        let mut log = log(0, 0);
+        for index in 1..=UNCOMMITTED_MAX as u64 {
+            assert!(log.has_room());
+            log.push(index, publish(1), None);
+        }
+        assert!(!log.has_room());
+    }
+
+    #[test]
+    fn who_sends_an_operation_again_waits_once_and_not_everybody_waits() {
+        let mut log = log(0, 0);
+        log.push(1, publish(1), None);
+        let waiting = log.waiting.back_mut().expect("it waits");
+        for number in 0..RESULTS_MAX as u64 {
+            assert!(waiting.tell(SLOW, number) && waiting.tell(SLOW, number));
+        }
+        assert_eq!(waiting.results.len(), RESULTS_MAX);
+        assert!(!waiting.tell(SPARE, 1));
+        assert!(waiting.tell(SLOW, 0), "it waits already");
     }
 
     #[test]

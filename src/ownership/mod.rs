@@ -5,6 +5,7 @@
 pub mod attendance;
 pub mod audience;
 pub mod claim;
+mod doubtful;
 mod following;
 pub mod holding;
 pub mod learner;
@@ -26,4 +27,4 @@ mod users;
 pub mod validate;
 pub mod view;
 
-pub use log::UNCOMMITTED_MAX;
+pub use log::{UNCOMMITTED_BYTES_MAX, UNCOMMITTED_MAX};

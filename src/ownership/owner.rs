@@ -15,19 +15,19 @@ use rand::rngs::StdRng;
 use super::attendance::{Attendance, Sessions};
 use super::audience::Audience;
 use super::claim::Claim;
+use super::doubtful::Doubtful;
 use super::following::{Following, Owed, Wanted};
 use super::holding::Holding;
 use super::learner::Learning;
 use super::lease::Leases;
 use super::log::Log;
 use super::out::{Out, World};
-use super::parked::{PARKED_MS, Parked};
+use super::parked::Parked;
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Lane, PeerFrame};
 use crate::protocol::time::Millis;
 pub(super) use backoff::Backoff;
@@ -37,9 +37,6 @@ pub(super) use gate::Gate;
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
-/// How long it is remembered what wasn't committed when a slot was lost: its senders have given up by
-/// then.
-const DOUBTFUL_MS: u64 = 2 * PARKED_MS;
 /// Nodes that were here at any time and are remembered; over it only those that are here now.
 const KNOWN_MAX: usize = 1_024;
 /// How long after a change of the world strays are shown.
@@ -81,9 +78,7 @@ pub struct Ownership {
     pub(super) due: Due,
     /// Answers to those who waited for a slot that is owned no more.
     pub(super) bounced: Vec<(Incarnation, PeerFrame)>,
-    /// Changes of records that weren't committed when their slot was lost, when that was, and under
-    /// which epoch each was made.
-    pub(super) doubtful: BTreeMap<Slot, (Millis, BTreeMap<OperationId, Epoch>)>,
+    pub(super) doubtful: BTreeMap<Slot, Doubtful>,
     pub(super) following: BTreeMap<Slot, Following>,
     pub(super) wanted: BTreeMap<Slot, Wanted>,
     pub(super) owed: Owed,
@@ -214,7 +209,7 @@ impl Ownership {
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
         self.note_time(now);
         self.parked.expire(now);
-        self.doubtful.retain(|_, (lost, _)| now.since(*lost) < DOUBTFUL_MS);
+        self.doubtful.retain(|_, doubtful| !doubtful.is_over(now));
         self.expire_pulls(now, out);
         self.check_silent_claims(now, out);
         self.claim_due_slots(now, out);

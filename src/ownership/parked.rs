@@ -104,6 +104,8 @@ fn size_of(frame: &PeerFrame) -> usize {
     match frame {
         PeerFrame::Operation(operation) => operation.body.len(),
         PeerFrame::Fanout { message, .. } => message.bytes(),
+        PeerFrame::Ask { query, .. } => query.bytes(),
+        PeerFrame::Interest { interest, .. } => interest.bytes(),
         _ => 0,
     }
 }

@@ -7,7 +7,7 @@ mod followers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::holding::COPY_BYTES;
-use super::log::{Place, UNCOMMITTED_MAX, Waiting, size_of};
+use super::log::{Log, Place, Waiting, size_of};
 use super::out::Out;
 use super::owner::Ownership;
 use super::requests::deliver;
@@ -221,6 +221,6 @@ impl Ownership {
     /// Whether a slot takes one more change.
     pub(super) fn takes_changes(&self, slot: Slot) -> bool {
         let log = self.logs.get(&slot);
-        log.is_none_or(|log| log.uncommitted() < UNCOMMITTED_MAX)
+        log.is_none_or(Log::has_room)
     }
 }

@@ -90,8 +90,8 @@ impl Ownership {
         let field = change.field();
         let log = self.logs.get_mut(&slot);
         if let Some(waiting) = log.and_then(|log| log.waiting_for_field(user, &field)) {
-            waiting.results.push((id.gateway, id.number));
-            return None;
+            let waits = waiting.tell(id.gateway, id.number);
+            return (!waits).then_some(Outcome::NotOwner(None));
         }
         let copies = self.logs.get(&slot).map_or(1, Log::committed_copies).min(255);
         if copies >= self.world.required {
@@ -109,7 +109,8 @@ impl Ownership {
 
     fn wait_for_last(&mut self, slot: Slot, id: OperationId) {
         if let Some(last) = self.logs.get_mut(&slot).and_then(|log| log.waiting.back_mut()) {
-            last.results.push((id.gateway, id.number));
+            // It is the first to wait for what was just made.
+            last.tell(id.gateway, id.number);
         }
     }
 

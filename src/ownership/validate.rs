@@ -16,6 +16,9 @@ const COUNT_MAX: u64 = u64::MAX / 4;
 /// Longest time to live: ten years in milliseconds.
 const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
+/// Nodes that an answer to a claim may name.
+pub const LIVE_MAX: usize = 4_096;
+
 /// Why a frame was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Invalid {
@@ -28,6 +31,9 @@ pub enum Invalid {
     /// A number beyond all that are ever reached.
     #[error("an epoch, offset or number is out of range")]
     Count,
+    /// More nodes than there are.
+    #[error("more than {LIVE_MAX} nodes are named")]
+    Nodes,
     /// A user's record that isn't in an inbox's name, or a part of it over its limit.
     #[error("a user's record is out of bounds")]
     User,
@@ -77,13 +83,12 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
         PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges, .. } => {
             in_order(ranges, slots)
         }
-        // Epochs of the receiver's own are old news: it has claimed again since it asked.
-        PeerFrame::Promise { rejected: promised, .. } | PeerFrame::Fenced { slots: promised } => {
-            promised.iter().try_for_each(|(slot, epoch)| {
-                ensure(slot.0 < slots, Invalid::Slot)?;
-                ensure(known(*epoch), Invalid::Count)
-            })
+        PeerFrame::Promise { rejected: promised, live, .. } => {
+            ensure(live.len() <= LIVE_MAX, Invalid::Nodes)?;
+            // Epochs of the receiver's own are old news: it has claimed again since it asked.
+            each_promised(promised, slots)
         }
+        PeerFrame::Fenced { slots: promised } => each_promised(promised, slots),
         PeerFrame::Pulled { copies, .. } => copies.iter().try_for_each(|copy| whole(copy, slots)),
         PeerFrame::Replicate { tails } => tails.iter().try_for_each(|tail| {
             ensure(tail.slot.0 < slots, Invalid::Slot)?;
@@ -97,6 +102,13 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
         }),
         _ => Ok(()),
     }
+}
+
+fn each_promised(promised: &[(Slot, Epoch)], slots: u16) -> Result<(), Invalid> {
+    promised.iter().try_for_each(|(slot, epoch)| {
+        ensure(slot.0 < slots, Invalid::Slot)?;
+        ensure(known(*epoch), Invalid::Count)
+    })
 }
 
 fn ensure(holds: bool, invalid: Invalid) -> Result<(), Invalid> {

@@ -86,7 +86,7 @@ fn limits() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
-    let rows: [(&str, String, &str); 23] = [
+    let rows: [(&str, String, &str); 27] = [
         ("message of a client", kib(gateway::ws::MESSAGE_BYTES_MAX), "close code 1009"),
         ("publication by the server API", kib(protocol::message::DATA_BYTES_MAX), "error 106"),
         ("channel name", format!("{} bytes", protocol::channel::CHANNEL_BYTES_MAX), "error 107"),
@@ -164,9 +164,28 @@ fn limits() -> String {
             "error 111",
         ),
         (
+            "unanswered subscriptions and questions of a node's clients",
+            format!(
+                "{} or {}",
+                delivery::router::QUESTIONS_MAX,
+                mib(delivery::router::QUESTION_BYTES_MAX)
+            ),
+            "error 111",
+        ),
+        (
             "time until an unanswered request counts as unknown",
             seconds(delivery::operations::OPERATION_MS),
             "error 100",
+        ),
+        (
+            "changes of one slot that too few nodes hold yet",
+            format!("{} or {}", ownership::UNCOMMITTED_MAX, mib(ownership::UNCOMMITTED_BYTES_MAX)),
+            "error 111",
+        ),
+        (
+            "idempotency keys of one slot within 5 minutes",
+            ownership::holding::KEYS_MAX.to_string(),
+            "error 111",
         ),
         (
             "requests that wait for a claim at an owner",
@@ -188,6 +207,11 @@ fn limits() -> String {
             "publications in one history of the server API",
             format!("{} or {}", api::HISTORY_MAX, mib(ownership::stream::READ_BYTES_MAX)),
             "page on with `since`",
+        ),
+        (
+            "publications of parts of a split that wait beside a stream",
+            format!("{} times its size", ownership::holding::LINES_MAX),
+            "the earliest go, as they would from the stream",
         ),
         ("frame between nodes", mib(peers::FRAME_BYTES_MAX), "the link is closed"),
     ];

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use super::*;
 use crate::delivery::event::{Ask, DeliveryBody, Recover, Reply, Request, RequestId, ShardId};
 use crate::delivery::operations::{OPERATION_MS, SLOT_OPERATIONS_MAX};
-use crate::delivery::router::QUESTIONS_MAX;
+use crate::delivery::router::{QUESTION_BYTES_MAX, QUESTIONS_MAX};
 use crate::ownership::placement::Placement;
 use crate::ownership::serving::Serving;
 use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::ids::{ClientId, NodeId};
-use crate::protocol::message::{History, Message};
+use crate::protocol::message::{ClientInfo, History, Message};
 use crate::protocol::user::{Status, USER_SUBSCRIPTIONS_MAX, UserChange, UserState};
 
 const SLOTS: u16 = 16;
@@ -43,8 +43,12 @@ struct Mesh {
 impl Mesh {
     /// Three nodes that own and follow what is theirs.
     fn new() -> Self {
-        let nodes = [1, 2, 3].map(Incarnation);
-        let cores = nodes.map(|node| (node, Core::new(node, SETTINGS, node.0 as u64)));
+        Self::with_copies(SETTINGS.copies)
+    }
+
+    fn with_copies(copies: u8) -> Self {
+        let (nodes, settings) = ([1, 2, 3].map(Incarnation), Settings { copies, ..SETTINGS });
+        let cores = nodes.map(|node| (node, Core::new(node, settings, node.0 as u64)));
         let lost: fn(&PeerFrame) -> bool = |_| false;
         let (replies, told, heard) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut mesh = Self { cores: cores.into(), now: 1, numbers: 0, lost, replies, told, heard };

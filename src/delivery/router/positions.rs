@@ -114,7 +114,7 @@ impl Router {
     pub(super) fn lose(&mut self, slot: Slot, channel: Channel, turn: &mut Turn<'_>) {
         let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
         if let Some(number) = interest.catching_up.take() {
-            self.questions.remove(&number);
+            self.questions.remove(number);
         }
         let shards = interest.shards();
         let clients: Vec<ClientId> = interest.subscribers.keys().copied().collect();

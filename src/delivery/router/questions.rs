@@ -1,5 +1,7 @@
 //! Questions to the owners of channels: asked, asked again elsewhere, and what their answers mean.
 //! The router keeps them and says when; what an answer brings goes to positions, users or a client.
+use std::collections::BTreeMap;
+
 use super::{ELSEWHERE_MS, Router, Turn, fail, redirect};
 use crate::delivery::event::{Action, Reply, RequestId};
 use crate::delivery::interest::Subscriber;
@@ -13,6 +15,8 @@ use crate::protocol::user::UserState;
 
 /// Questions of this node's clients that may wait for answers.
 pub const QUESTIONS_MAX: usize = 65_536;
+/// Bytes that they may carry: who subscribes says who it is.
+pub const QUESTION_BYTES_MAX: usize = 64 << 20;
 /// When a question is given up: as for operations.
 pub const QUESTION_MS: u64 = crate::delivery::operations::OPERATION_MS;
 /// First pause before an unanswered question is asked again; it doubles.
@@ -47,6 +51,51 @@ pub(super) struct Question {
     pub(super) retry_ms: u64,
 }
 
+/// Questions that wait for their answers, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    waiting: BTreeMap<u64, Question>,
+    bytes: usize,
+}
+
+impl Questions {
+    /// Whether there is room for one more.
+    fn takes(&self, query: &Query) -> bool {
+        self.waiting.len() < QUESTIONS_MAX && self.bytes + query.bytes() <= QUESTION_BYTES_MAX
+    }
+
+    fn insert(&mut self, number: u64, question: Question) {
+        self.bytes += question.query.bytes();
+        self.waiting.insert(number, question);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Question> {
+        let question = self.waiting.remove(&number)?;
+        self.bytes -= question.query.bytes();
+        Some(question)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Question> {
+        self.waiting.get_mut(&number)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Question)> {
+        self.waiting.iter().map(|(number, question)| (*number, question))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Question)> {
+        self.waiting.iter_mut().map(|(number, question)| (*number, question))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
 impl Router {
     pub(super) fn ask(
         &mut self,
@@ -57,7 +106,7 @@ impl Router {
         purpose: Purpose,
         turn: &mut Turn<'_>,
     ) -> Option<u64> {
-        if self.questions.len() >= QUESTIONS_MAX {
+        if !self.questions.takes(&query) {
             return None;
         }
         self.asked += 1;
@@ -85,7 +134,7 @@ impl Router {
     }
 
     pub(super) fn send_question(&mut self, number: u64, owner: Incarnation, turn: &mut Turn<'_>) {
-        let Some(question) = self.questions.get_mut(&number) else { return };
+        let Some(question) = self.questions.get_mut(number) else { return };
         (question.asked, question.sent) = (Some(owner), turn.now);
         question.epoch = turn.ownership.promised(question.slot);
         let frame = PeerFrame::Ask {
@@ -106,7 +155,7 @@ impl Router {
         owner: Option<Incarnation>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(question) = self.questions.get_mut(&number) else { return };
+        let Some(question) = self.questions.get_mut(number) else { return };
         if question.asked != Some(from) {
             return;
         }
@@ -123,7 +172,7 @@ impl Router {
         answer: Answer,
         turn: &mut Turn<'_>,
     ) {
-        let Some(question) = self.questions.get_mut(&number) else { return };
+        let Some(question) = self.questions.get_mut(number) else { return };
         let promised = turn.ownership.promised(question.slot);
         if promised > question.epoch && promised.owner != from {
             // Since the question this node has promised the slot to another, who didn't hear it.
@@ -140,7 +189,7 @@ impl Router {
         let (slot, channel) = (question.slot, question.channel.clone());
         match (question.purpose.clone(), answer) {
             (Purpose::CatchUp, Answer::Subscribed { position, recovered, publications, .. }) => {
-                self.questions.remove(&number);
+                self.questions.remove(number);
                 self.caught_up(
                     slot,
                     channel,
@@ -169,7 +218,7 @@ impl Router {
                 }
                 let info = info.map(Box::new);
                 interest.add(client, Subscriber { shard: request.shard, info });
-                self.questions.remove(&number);
+                self.questions.remove(number);
                 self.take_user(slot, &channel, user.clone(), turn);
                 let reply = Reply::Subscribed { position, recovered, publications, user };
                 turn.actions.push(Action::Reply { to: request, reply });
@@ -180,16 +229,16 @@ impl Router {
             }
             (Purpose::User, _) => self.forget_asking(number, slot, &channel),
             (Purpose::Subscribe { request, client, .. }, answer) => {
-                self.questions.remove(&number);
+                self.questions.remove(number);
                 self.forget_joining(slot, &channel, client, turn);
                 turn.actions.push(Action::Reply { to: request, reply: reply(answer) });
             }
             (Purpose::Read(request), answer) => {
-                self.questions.remove(&number);
+                self.questions.remove(number);
                 turn.actions.push(Action::Reply { to: request, reply: reply(answer) });
             }
             (Purpose::CatchUp, _) => {
-                self.questions.remove(&number);
+                self.questions.remove(number);
                 self.lose(slot, channel, turn);
             }
         }
@@ -197,8 +246,8 @@ impl Router {
 
     pub(super) fn expire_questions(&mut self, turn: &mut Turn<'_>) {
         let old = self.questions.iter().filter(|(_, q)| turn.now.since(q.since) >= QUESTION_MS);
-        for number in old.map(|(number, _)| *number).collect::<Vec<_>>() {
-            let Some(question) = self.questions.remove(&number) else { continue };
+        for number in old.map(|(number, _)| number).collect::<Vec<_>>() {
+            let Some(question) = self.questions.remove(number) else { continue };
             match question.purpose {
                 Purpose::Read(request) => fail(request, ErrorCode::Internal, turn),
                 Purpose::Subscribe { request, client, .. } => {

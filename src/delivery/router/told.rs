@@ -29,12 +29,12 @@ impl Router {
         interest.remove(client);
         let asked = interest.remove_joining(client);
         if let Some(joining) = &asked {
-            self.questions.remove(&joining.question);
+            self.questions.remove(joining.question);
         }
         let detach = interest.is_empty();
         if detach {
             for number in [interest.catching_up, interest.asking].into_iter().flatten() {
-                self.questions.remove(&number);
+                self.questions.remove(number);
             }
             self.drop_interest(slot, &channel, turn.now);
         }

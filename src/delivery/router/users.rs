@@ -63,7 +63,7 @@ impl Router {
     /// The question for what is told of a user has ended: if it came to nothing, the next comparison
     /// tells.
     pub(super) fn forget_asking(&mut self, number: u64, slot: Slot, channel: &Channel) {
-        self.questions.remove(&number);
+        self.questions.remove(number);
         if let Some(interest) = self.interests.get_mut(slot, channel)
             && interest.asking == Some(number)
         {

@@ -49,8 +49,8 @@ impl Ownership {
                     continue;
                 }
                 // The next owner takes in what this one made before it serves.
-                if let Some((_, doubtful)) = self.doubtful.get_mut(&slot) {
-                    doubtful.retain(|_, ended| *term > ended.term + 1);
+                if let Some(doubtful) = self.doubtful.get_mut(&slot) {
+                    doubtful.settle(*term);
                 }
                 let holding = self.holdings.get(&slot).filter(|holding| !holding.is_empty());
                 digests.extend(holding.map(|holding| (slot, holding.digest())));

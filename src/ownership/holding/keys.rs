@@ -14,6 +14,9 @@ use crate::protocol::time::Millis;
 
 /// Idempotency keys remembered, a slot: over it a publication with a new one is refused for now.
 pub const KEYS_MAX: usize = 16_384;
+/// The same where copies meet: two parts of a cut may each have remembered as many as they may. Over
+/// it those that end first are forgotten.
+pub(super) const KEYS_HELD_MAX: usize = 2 * KEYS_MAX;
 /// How long an idempotency key is remembered.
 pub const KEY_MS: u64 = 300_000;
 /// Operations remembered for one key.
@@ -64,6 +67,26 @@ impl Keys {
                 }
             }
         }
+        if self.known.len() > KEYS_HELD_MAX {
+            self.forget_first(KEYS_HELD_MAX / 4);
+        }
+    }
+
+    /// Forgets so many keys that end first: many at once, since finding them costs a look at all.
+    fn forget_first(&mut self, mut count: usize) {
+        let end = |operations: &Operations| operations.iter().map(|(_, expires)| *expires).max();
+        let mut ends: Vec<_> = self.known.values().map(end).collect();
+        let (_, last, _) = ends.select_nth_unstable(count);
+        let last = *last;
+        let of_operations = &mut self.of_operations;
+        self.known.retain(|_, operations| {
+            let keeps = count == 0 || end(operations) > last;
+            if !keeps {
+                count -= 1;
+                operations.iter().for_each(|(operation, _)| drop(of_operations.remove(operation)));
+            }
+            keeps
+        });
     }
 
     /// The operations that a key stands for.

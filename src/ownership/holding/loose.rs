@@ -9,6 +9,13 @@ use crate::protocol::ids::Position;
 use crate::protocol::message::OperationId;
 use crate::protocol::time::Millis;
 
+/// Publications beside a line, in lines of the stream's size: as many parts of a split may each have
+/// gone on by themselves. Beyond it the earliest go, as they go from a line: appended anew, the later
+/// ones alone are more than it keeps.
+pub const LINES_MAX: usize = 4;
+/// The same for streams that keep little.
+pub(super) const LOOSE_MIN: usize = 1_024;
+
 /// A publication without a place on its channel's line: what it follows isn't here, or its line and
 /// the channel's have parted. It belongs to what is held, and travels with it, until it finds its
 /// place or an owner has appended it anew.
@@ -56,7 +63,10 @@ impl Holding {
             let name = (loose.entry.publication.position(), operation);
             let of = |l: &Loose| (l.entry.publication.position(), l.entry.operation);
             if let Err(at) = beside.binary_search_by_key(&name, of) {
+                let most = LOOSE_MIN.max(LINES_MAX * loose.options.history_size as usize);
                 beside.insert(at, loose);
+                let beyond = beside.len().saturating_sub(most);
+                beside.drain(..beyond);
             }
         }
     }

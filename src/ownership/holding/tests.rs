@@ -3,10 +3,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Holding, KEY_MS, Pieces};
+use super::keys::KEYS_HELD_MAX;
+use super::loose::LOOSE_MIN;
+use super::{Holding, KEY_MS, KEYS_MAX, Pieces};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
-use crate::protocol::message::{Message, OperationId};
+use crate::protocol::message::{Message, OperationId, Publication};
 use crate::protocol::peer::{Change, EntryCopy, KeyCopy, LooseCopy, SlotCopy};
 use crate::protocol::time::Millis;
 
@@ -200,4 +202,49 @@ fn what_the_line_has_outlived_is_not_appended_again() {
     holding.merge(SlotCopy { slot: Slot(1), applied, streams, loose, keys, users }, NOW);
     assert_eq!(holding.loose(), 0);
     assert_eq!(holding.take_loose(NOW), vec![]);
+}
+
+#[test]
+fn keys_that_copies_bring_have_a_limit_and_those_that_end_last_stay() {
+    let mut holding = Holding::default();
+    let channel = Channel::parse("keyed").expect("a name");
+    let name = |number: usize| Arc::from(format!("order-{number}"));
+    let key = |number: usize| KeyCopy {
+        channel: channel.clone(),
+        key: name(number),
+        operation: OperationId { gateway: Incarnation(2), number: number as u64 },
+        ttl_ms: number as u64,
+    };
+    let mut merge = |numbers: std::ops::RangeInclusive<usize>| {
+        let keys = numbers.map(key).collect();
+        let (applied, streams, loose, users) = (vec![], vec![], vec![], vec![]);
+        holding.merge(SlotCopy { slot: Slot(1), applied, streams, loose, keys, users }, NOW);
+        let known = |number| holding.key(&channel, &name(number), NOW).is_some();
+        (holding.takes_keys(), known(1), known(KEYS_MAX - 1))
+    };
+    assert_eq!(merge(1..=KEYS_MAX - 1), (true, true, true));
+    assert_eq!(merge(KEYS_MAX..=KEYS_HELD_MAX), (false, true, true));
+    assert_eq!(merge(KEYS_HELD_MAX + 1..=KEYS_HELD_MAX + 1), (false, false, true));
+}
+
+#[test]
+fn beside_a_line_the_latest_stay() {
+    let channel = Channel::parse("brief").expect("a name");
+    let options = ChannelOptions { history_size: 3, ..OPTIONS };
+    let epoch = StreamEpoch { epoch: Epoch { term: 1, owner: Incarnation(1) }, index: 1 };
+    let most = LOOSE_MIN as u64;
+    let copies = (2..=most + 11).map(|offset| {
+        let publication = Publication { offset, epoch, message: Arc::default() };
+        let operation = OperationId { gateway: Incarnation(2), number: offset };
+        let follows = Position { epoch, offset: offset - 1 };
+        let entry = EntryCopy { publication, operation, ttl_ms: 60_000 };
+        (channel.clone(), LooseCopy { options, follows, entry })
+    });
+    let (applied, streams, keys, users) = (vec![], vec![], vec![], vec![]);
+    let loose = copies.collect();
+    let mut holding = Holding::default();
+    holding.merge(SlotCopy { slot: Slot(1), applied, streams, loose, keys, users }, NOW);
+    assert_eq!(holding.loose(), LOOSE_MIN);
+    let (_, _, first) = &holding.take_loose(NOW)[0];
+    assert_eq!(first.publication.offset, 12);
 }

@@ -96,11 +96,10 @@ impl Ownership {
         for waiting in log.waiting {
             let Waiting { place, results, asks, .. } = waiting;
             if matches!(place, Some(Place::User(..))) {
-                let (lost, doubtful) = self.doubtful.entry(slot).or_default();
-                *lost = now;
-                for &(gateway, number) in &results {
-                    doubtful.entry(OperationId { gateway, number }).or_insert(ended);
-                }
+                let operations = results.iter();
+                let operations =
+                    operations.map(|&(gateway, number)| OperationId { gateway, number });
+                self.doubtful.entry(slot).or_default().note(operations, ended, now);
             }
             self.bounced.extend(results.into_iter().map(|(gateway, number)| {
                 let outcome = Outcome::NotOwner(Some(owner));

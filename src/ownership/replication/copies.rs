@@ -7,6 +7,8 @@ use crate::protocol::ids::{Incarnation, Slot};
 /// How well owned slots are held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Copies {
+    /// Nodes that must hold what is acknowledged now; 0 = nothing is acknowledged.
+    pub required: u32,
     /// Slots held by fewer nodes than the cluster keeps copies.
     pub under_replicated: u32,
     /// Those of them that could be held by more now.
@@ -30,7 +32,8 @@ impl Ownership {
 
     /// How well owned slots are held.
     pub fn copies(&self) -> Copies {
-        let mut copies = Copies::default();
+        let required = self.world.required as u32;
+        let mut copies = Copies { required, ..Copies::default() };
         for log in self.logs.values() {
             let whole = log.committed_copies();
             copies.under_replicated += u32::from(whole < usize::from(self.copies));

@@ -77,7 +77,8 @@ impl Ownership {
         if let Some(position) = self.append(slot, &channel, options, (id, key), message, now)
             && let Some(waiting) = self.waiting_for(slot, position)
         {
-            waiting.results.push((from, number));
+            // It is the first to wait for what was just made.
+            waiting.tell(from, number);
         }
     }
 
@@ -106,12 +107,10 @@ impl Ownership {
             Some(position) => {
                 // It isn't committed, or was and has lost holders since: it is held anew first.
                 self.log_again(slot, channel, position, now);
-                match self.waiting_for(slot, position) {
-                    Some(waiting) => {
-                        waiting.results.push(waiter);
-                        Repeated::Waits
-                    }
-                    None => Repeated::Held(Outcome::NotOwner(None)),
+                let (gateway, number) = waiter;
+                match self.waiting_for(slot, position).is_some_and(|w| w.tell(gateway, number)) {
+                    true => Repeated::Waits,
+                    false => Repeated::Held(Outcome::NotOwner(None)),
                 }
             }
             // It was committed, and dropped since by the stream's bounds.
@@ -131,12 +130,12 @@ impl Ownership {
         user: &Channel,
         change: &UserChange,
     ) -> bool {
-        let doubtful = self.doubtful.get(&slot).and_then(|(_, doubtful)| doubtful.get(&id));
+        let doubtful = self.doubtful.get(&slot).and_then(|doubtful| doubtful.epoch(id));
         let record = self.holdings.get(&slot).and_then(|holding| holding.user(user));
         let last = record.and_then(|record| record.last(&change.field()));
         doubtful
             .zip(last)
-            .is_some_and(|(epoch, last)| last.change != *change && last.stamp.epoch > *epoch)
+            .is_some_and(|(epoch, last)| last.change != *change && last.stamp.epoch > epoch)
     }
 
     pub(super) fn waiting_for(&mut self, slot: Slot, position: Position) -> Option<&mut Waiting> {

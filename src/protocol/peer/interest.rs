@@ -15,6 +15,14 @@ pub struct SlotInterest {
     pub channels: Vec<ChannelInterest>,
 }
 
+impl SlotInterest {
+    /// About its bytes.
+    pub fn bytes(&self) -> usize {
+        let present = |c: &ChannelInterest| c.present.iter().map(ClientInfo::bytes).sum::<usize>();
+        self.channels.iter().map(|c| c.channel.as_str().len() + present(c)).sum()
+    }
+}
+
 /// A place in a gateway's interest in a slot: channels in their order, each followed by the clients
 /// present in it, in theirs.
 pub type Mark = (Channel, Option<ClientId>);

@@ -34,6 +34,21 @@ pub enum Query {
     Attributes(Option<Arc<str>>),
 }
 
+impl Query {
+    /// About its bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Subscribe { info, .. } => info.as_ref().map_or(0, ClientInfo::bytes),
+            Self::Attributes(key) => key.as_ref().map_or(0, |key| key.len()),
+            Self::Resume(_)
+            | Self::History(_)
+            | Self::Presence
+            | Self::PresenceStats
+            | Self::User => 0,
+        }
+    }
+}
+
 /// The answer to a question.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Answer {

@@ -125,3 +125,27 @@ fn what_waits_for_a_silent_owner_is_limited_and_ends_as_unknown() {
     mesh.lost = |_| false;
     assert_eq!(mesh.set(gateway, "k", "2"), Reply::Changed { copies: 2 });
 }
+
+#[test]
+fn what_waiting_subscriptions_say_of_their_clients_is_limited() {
+    let mut mesh = Mesh::new();
+    let [_, _, gateway] = mesh.roles();
+    mesh.lost = |frame| matches!(frame, PeerFrame::Ask { .. });
+    let conn_info = Bytes::from(vec![b' '; 1 << 20]);
+    let mut subscribe = |client| {
+        let (user, chan_info) = ("".into(), Bytes::new());
+        let client = ClientId(client);
+        let info = ClientInfo { user, client, conn_info: conn_info.clone(), chan_info };
+        let ask = Ask::Subscribe { client, info: Some(info), recover: Recover::No };
+        let number = mesh.begin(gateway, alice(), ask);
+        mesh.replies.remove(&number)
+    };
+    let most = (QUESTION_BYTES_MAX >> 20) as u128;
+    // Each is a little more than a mebibyte.
+    assert!((1..most).all(|client| subscribe(client).is_none()));
+    assert_eq!(subscribe(most), Some(Reply::Failed(ErrorCode::TooManyRequests)));
+    mesh.lost = |_| false;
+    mesh.run(1_000);
+    assert_eq!(mesh.replies.len() as u128, most - 1, "they are answered, and there is room again");
+    assert!(mesh.replies.values().all(|reply| matches!(reply, Reply::Subscribed { .. })));
+}

@@ -189,3 +189,29 @@ fn what_a_new_owner_appends_anew_keeps_its_idempotency_key() {
     mesh.run(1_000);
     assert_eq!(mesh.history(third), Ok(2));
 }
+
+#[test]
+fn a_deaf_owner_shows_nothing_as_current_once_another_may_have_gone_on() {
+    for copies in [1, 2] {
+        let mut mesh = Mesh::with_copies(copies);
+        let [owner, successor, third] = mesh.roles();
+        mesh.publish(owner, "1");
+        // It is on time, but hears nothing, and the others go on without it.
+        let mut deaf = mesh.cores.remove(&owner).expect("an owner");
+        mesh.see(&[successor, third]);
+        for _ in 0..30 {
+            mesh.run(20);
+            deaf.handle(Event::Tick, Millis(mesh.now), &mut Vec::new());
+        }
+        mesh.publish(third, "2");
+        mesh.cores.insert(owner, deaf);
+        mesh.lost = |frame| !matches!(frame, PeerFrame::Ask { .. } | PeerFrame::Answer { .. });
+        let history = History { limit: 10, since: None, reverse: false };
+        let number = mesh.begin(owner, alice(), Ask::History(history));
+        for _ in 0..(OPERATION_MS / 20 + 2) {
+            mesh.run(20);
+        }
+        let reply = mesh.replies.remove(&number);
+        assert_eq!(reply, Some(Reply::Failed(ErrorCode::Internal)), "{copies} copies");
+    }
+}
