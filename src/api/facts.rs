@@ -10,7 +10,7 @@ use super::report::{Located, NodeReport};
 #[async_trait]
 pub trait NodeFacts: Send + Sync + 'static {
     /// Whether clients should be sent here; else the reasons why not, each a short phrase.
-    fn ready(&self) -> Result<(), Vec<String>>;
+    async fn ready(&self) -> Result<(), Vec<String>>;
 
     /// What this node says of itself.
     fn report(&self) -> NodeReport;

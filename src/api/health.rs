@@ -30,7 +30,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// `/readyz`: in the ring, links up; 503 with the reasons if not.
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
-    match api.facts.ready() {
+    match api.facts.ready().await {
         Ok(()) => (StatusCode::OK, Json(Readiness { ready: true, reasons: Vec::new() })),
         Err(reasons) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness { ready: false, reasons }))

@@ -63,7 +63,7 @@ struct Facts {
 
 #[async_trait]
 impl NodeFacts for Facts {
-    fn ready(&self) -> Result<(), Vec<String>> {
+    async fn ready(&self) -> Result<(), Vec<String>> {
         if self.reasons.is_empty() { Ok(()) } else { Err(self.reasons.clone()) }
     }
 

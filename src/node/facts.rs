@@ -175,9 +175,25 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Which other members have slots with too few copies, as sentences. Who doesn't answer has none.
+    async fn others_unrepaired(&self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        let members = snapshot.iter().flat_map(|snapshot| &snapshot.members);
+        let others = members.map(|member| member.id.clone()).filter(|id| *id != self.id);
+        let reports = self.ask_others(&others.collect::<Vec<_>>()).await;
+        let short = reports.into_values().filter(|report| report.slots_unrepaired > 0);
+        let reason = |report: NodeReport| {
+            let (name, slots) = (report.name, report.slots_unrepaired);
+            format!("{name} has {slots} slots with too few copies")
+        };
+        short.map(reason).collect()
+    }
+}
+
 #[async_trait]
 impl NodeFacts for Facts {
-    fn ready(&self) -> Result<(), Vec<String>> {
+    async fn ready(&self) -> Result<(), Vec<String>> {
         let mut reasons = Vec::new();
         match self.state() {
             NodeState::Up => {}
@@ -204,6 +220,11 @@ impl NodeFacts for Facts {
             }
             if unrepaired > 0 {
                 reasons.push(format!("has {unrepaired} slots with too few copies"));
+            }
+            // The next node of a rolling restart goes when this one is ready: what others own must
+            // have its copies by then, too.
+            if reasons.is_empty() {
+                reasons = self.others_unrepaired().await;
             }
         }
         if !reasons.is_empty() {

@@ -37,7 +37,7 @@ impl Cluster {
         loop {
             let mut unready = Vec::new();
             for node in self.running() {
-                let reasons = self.facts(node)?.ready().err();
+                let reasons = self.facts(node)?.ready().await.err();
                 unready.extend(reasons.map(|reasons| (name(node), reasons)));
             }
             let disagreed = self.agrees(false).await.err().map(|error| format!("{error:#}"));
