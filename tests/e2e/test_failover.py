@@ -74,7 +74,7 @@ async def test_nothing_acknowledged_is_lost_when_nodes_are_killed():
 
 
 async def test_nothing_acknowledged_is_lost_when_nodes_are_killed_and_paused():
-    report = await failover(Plan.from_environment(kills=3, pauses=3, publications=10_000))
+    report = await failover(Plan.from_environment(kills=3, pauses=3, pause_max=8, publications=10_000))
     assert report.problems() == []
 
 
