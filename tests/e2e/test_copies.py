@@ -1,10 +1,18 @@
 """How many nodes hold what was acknowledged, and who says so."""
 
 import asyncio
+import time
 
 from cent import HistoryRequest, PublishRequest
-from harness import API_KEY, api, cluster, eventually
+from harness import API_KEY, Cable, api, cluster, connect, eventually, token
+from harness.feed import resumed
 from harness.node import orbweb
+
+# How long two nodes must have been up, with all copies, before one goes on alone: 10 s, and the
+# tenth of a second in which a node looks again.
+STABLE_S = 10.5
+# From the death of one until the other acknowledges: it waits for 3 s.
+ALONE_S = 3.0, 5.5
 
 
 async def publish(node, channel, **more):
@@ -62,6 +70,54 @@ async def test_a_degraded_node_says_so_until_it_has_company_again():
         await c.whole()
         assert (await publish(c[0], "chat:a"))["copies"] == 2
         await eventually(lambda: "slots.replicated" in c[0].log, 5, "the log tells of the end")
+
+
+async def test_the_second_node_goes_on_alone_with_all_that_the_first_had_alone():
+    """By the default, `degraded = "half"`."""
+    async with cluster(1) as c:
+        names = [f"chat:{number}" for number in range(16)]
+        for name in names:
+            assert (await publish(c[0], name))["copies"] == 1
+            kept = await c[0].call("session_set", user=name, key="kept", value=name)
+            assert kept["copies"] == 1
+        await c.add()
+        await c.whole()
+        room = await c.key(c[0])
+        assert room in names
+        async with (
+            Cable(c[1]) as cable,
+            await connect("js", cable, token=token("alice")) as alice,
+            await connect("python", c[1], token=token("bob")) as bob,
+        ):
+            for client in (alice, bob):
+                await client.subscribe(room)
+            assert (await publish(c[1], room))["copies"] == 2
+            for client in (alice, bob):
+                await client.events.next("publication", channel=room)
+            await asyncio.sleep(STABLE_S)
+            await cable.cut()
+            c[0].kill()
+            killed = time.monotonic()
+            alone = await c[1].publish_until_acknowledged(room, "alone")
+            waited = time.monotonic() - killed
+            assert (alone["copies"], alone["offset"]) == (1, 3)
+            await cable.mend()
+            await resumed(alice, room)
+            for client in (alice, bob):
+                await client.events.next("publication", channel=room, data="alone")
+                got = [event["data"] for event in client.events.seen("publication", channel=room)]
+                assert got == [{"n": 1}, "alone"]
+            again = bob.events.seen("subscribed", channel=room)[1:]
+            assert all(event["recovered"] for event in again), again
+        print(f"acknowledged {waited:.2f} s after the kill")
+        assert ALONE_S[0] <= waited <= ALONE_S[1]
+        for name in names:
+            past = (await c[1].call("history", channel=name, limit=10))["publications"]
+            more = [{"n": 1}, "alone"] if name == room else []
+            assert [pub["data"] for pub in past] == [{"n": 1}, *more]
+            kept = await c[1].call("session_get", user=name)
+            assert kept == {"attributes": {"kept": name}}
+        assert (await c[1].members())["n2"]["serving"] == "degraded"
 
 
 async def test_a_node_that_may_not_go_on_alone_refuses():
