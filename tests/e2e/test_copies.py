@@ -5,14 +5,20 @@ import time
 
 from cent import HistoryRequest, PublishRequest
 from harness import API_KEY, Cable, api, cluster, connect, eventually, token
+from harness.bulk import Bulk
 from harness.feed import resumed
 from harness.node import orbweb
+from harness.recorder import Recorder
+from harness.traffic import Traffic
 
 # How long two nodes must have been up, with all copies, before one goes on alone: 10 s, and the
 # tenth of a second in which a node looks again.
 STABLE_S = 10.5
 # From the death of one until the other acknowledges: it waits for 3 s.
 ALONE_S = 3.0, 5.5
+# What a restarted node gets copies of, and what is published meanwhile.
+STREAMS, STREAM_BYTES = 1000, 2000
+CHANNELS = [f"long:live-{number}" for number in range(8)]
 
 
 async def publish(node, channel, **more):
@@ -28,6 +34,33 @@ async def test_a_publication_is_held_by_as_many_nodes_as_configured():
                 assert answer["copies"] == copies, answer
             assert "copies" not in await publish(c[0], "ephemeral")
             await c.whole()
+
+
+async def test_a_restarted_node_is_ready_when_no_slot_of_any_node_lacks_a_copy():
+    recorder = Recorder()
+    async with cluster(3, peers=True) as c, Bulk(c.nodes) as bulk:
+        await bulk.broadcast([f"long:{n}" for n in range(STREAMS)], data="x" * STREAM_BYTES)
+        await c.whole()
+        victim, others = c[2], c.nodes[:2]
+        traffic = Traffic(others, recorder, CHANNELS, rate=200, keepers=4, sdks=())
+        async with traffic:
+            for at_once in (False, True):
+                await recorder.reaches(recorder.acknowledged + 100, 15)
+                key = await c.key(victim)
+                victim.kill()
+                if not at_once:
+                    await c.gone(victim, key)
+                victim.launch()
+                await victim.ready(within=30, poll=0.01)
+                told = await victim.members()
+                claims = told[victim.name]["slots_owned"], told[victim.name]["slots_claiming"]
+                assert claims[0] > 0 and claims[1] == 0, claims
+                for name in ("slots_unrepaired", "slots_under_replicated"):
+                    short = {node.name: told[node.name][name] for node in c}
+                    assert not any(short.values()), (name, short)
+                await c.whole()
+            await traffic.stop()
+            assert not any((await traffic.arrived(15)).values())
 
 
 async def test_a_node_alone_says_that_it_is():
