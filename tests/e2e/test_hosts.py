@@ -5,7 +5,7 @@ import contextlib
 import time
 
 import pytest
-from harness import cluster, connect, eventually, token
+from harness import Reads, cluster, connect, eventually, token
 from harness.hosts import hosts
 
 pytestmark = pytest.mark.hosts
@@ -77,6 +77,37 @@ async def test_a_host_that_was_cut_off_comes_back(way):
             await publish_all(alice, kept, range(20, 25))
             got = await bob.events.count(25, "publication", within=25, channel=kept)
             assert [event["data"] for event in got] == list(range(25))
+
+
+@pytest.mark.parametrize(
+    "way", [{}, {"mute": False}, {"deaf": False}], ids=["cut off", "deaf", "mute"]
+)
+async def test_an_owner_that_others_replaced_shows_nothing_of_the_past(way):
+    async with (
+        cluster_on_hosts() as (c, machines),
+        await connect("python", c[0], token=token("alice")) as alice,
+    ):
+        channel = await c.key(c[2])
+        async with Reads(c[2], channel) as reads:
+            await c[0].call("publish", channel=channel, data="before")
+            await reads.more()
+            machines[2].cut_peers(**way)
+            cut = time.monotonic()
+            await c[0].publish_until_acknowledged(channel, "after")
+            await alice.subscribe(channel)
+            gone_on = time.monotonic()
+            await reads.more(60)
+            machines[2].mend_peers()
+            await c.settled(within=30)
+            mended = time.monotonic()
+            await reads.more()
+            await reads.stop()
+        assert ["before"] in reads.histories(until=cut), "it answered as the owner"
+        for got in reads.histories(gone_on):
+            assert got == ["before", "after"]
+        for users in reads.users(gone_on):
+            assert users == {"alice"}
+        assert reads.histories(mended) and reads.users(mended), "it answers again"
 
 
 def block_tcp_of_peers(c, machines):

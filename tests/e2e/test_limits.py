@@ -3,13 +3,20 @@
 import asyncio
 import contextlib
 import json
+import os
 
 import pytest
 import websockets
 from cent import PublishRequest
 from harness import Cable, Raw, api, cluster, connect, eventually, token
-from harness.bulk import Bulk
+from harness.bulk import BATCH_MAX, Bulk
+from harness.latency import latency
 
+# Of one node; `ORBWEB_MANY_CHANNELS=100000` takes half a minute unoptimised, and `tests/measure
+# memory` has as many.
+MANY_CHANNELS = int(os.environ.get("ORBWEB_MANY_CHANNELS", "20000"))
+# From publish to delivery for 99 of 100, of an unoptimised node beside others.
+P99_S_MAX = 0.5
 
 @contextlib.asynccontextmanager
 async def node_with_a_witness(**options):
@@ -205,6 +212,21 @@ async def test_a_batch_has_1000_commands_and_a_broadcast_1000_channels():
             assert (await node.post(method, **body))["error"]["code"] == 106
         assert (await node.call("history", channel="long:batch"))["offset"] == 1000
         assert (await node.call("history", channel="long:1000"))["offset"] == 0
+
+
+async def test_a_node_has_no_limit_of_channels_and_serves_each_of_very_many():
+    channels = [f"long:{n}" for n in range(MANY_CHANNELS)]
+    async with node_with_a_witness() as node, Bulk([node]) as bulk:
+        await bulk.broadcast(channels, data="first")
+        found = await latency(node, node, "long:many", rate=200, seconds=2)
+        assert found["deliver_us"]["p99"] < P99_S_MAX * 1e6, found
+        await bulk.broadcast(channels, data="second")
+        some = channels[:: MANY_CHANNELS // BATCH_MAX][:BATCH_MAX]
+        reads = [{"history": {"channel": channel, "limit": 10}} for channel in some]
+        replies = (await bulk.call("batch", commands=reads, parallel=True))["replies"]
+        pasts = [[pub["data"] for pub in reply["history"]["publications"]] for reply in replies]
+        assert pasts == [["first", "second"]] * BATCH_MAX
+        assert await node.counter("orbweb_stream_held") >= MANY_CHANNELS
 
 
 BROKEN = {

@@ -4,7 +4,8 @@ import array
 import asyncio
 
 import pytest
-from harness.faults import ROLES, schedule
+from harness.failover import Plan, Report
+from harness.faults import ROLES, Fault, schedule
 from harness.recorder import ACKNOWLEDGED, CUT, REFUSED, Recorder, Resumption
 
 CHANNEL = "long:0"
@@ -133,10 +134,31 @@ async def test_a_resumption_needs_something_that_was_sent_after_it_began(books):
 
 
 async def test_a_seed_gives_one_schedule_with_each_role_in_turn():
-    faults = schedule(7, kills=6, pauses=3)
-    assert faults == schedule(7, kills=6, pauses=3) != schedule(8, kills=6, pauses=3)
+    plan = {"kills": 6, "pauses": 3, "pause_s_max": 8}
+    faults = schedule(7, **plan)
+    assert faults == schedule(7, **plan) != schedule(8, **plan)
     roles = {kind: [x.role for x in faults if x.kind == kind] for kind in ("kill", "pause")}
     assert roles == {"kill": [*ROLES, *ROLES], "pause": [*ROLES]}
+    shortest, drawn, longest = sorted(x.seconds for x in faults if x.kind == "pause")
+    assert (shortest, longest) == (0.1, 8) and shortest < drawn < longest
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [
+        ([0.1] * 49 + [1.5], ["p99"]),
+        ([0.1] * 48 + [4.9], []),
+        ([0.1] * 99 + [4.9], []),
+        ([0.1] * 4 + [0.8] * 6, ["p50"]),
+        ([5.0], ["max"]),
+    ],
+)
+@pytest.mark.parametrize("nodes", [2, 3])
+async def test_failovers_that_took_longer_than_promised_are_told(seconds, found, nodes):
+    kills = [Fault("kill", "owner", 0, resumed_s=each) for each in seconds]
+    report = Report(Plan(nodes=nodes), 0.0, kills, Recorder(), {})
+    told = [problem.split()[0] for problem in report.problems()]
+    assert told == (found if nodes == 3 else [])
 
 
 async def test_waits_are_those_of_what_was_sent_in_a_time_and_acknowledged(books):

@@ -88,6 +88,7 @@ async def test_a_successor_with_a_twentieth_of_a_core_costs_no_commit(runs_s, of
     for account in recorder.accounts:
         assert account.gaps == [], account
         assert account.foreign == [], account
-    # The slow node has half of all as one of two holders: each of these copies may be made elsewhere
-    # once, and brought home once.
-    assert again <= STREAMS
+    # The slow node holds about half of all as one of two holders. Each of these copies may be made
+    # elsewhere once, and a few brought home, however long it is slow: a storm makes them anew with
+    # every stop, of which there is one a second or more.
+    assert again <= STREAMS * 3 // 4

@@ -45,6 +45,13 @@ async def test_who_watches_is_told_of_the_first_connection_and_the_last(sdk):
                 status = await call(node, "user_status", user="alice")
                 assert (status["online"], status["last_seen_ms_ago"] >= told["last_seen_ms_ago"]) == (False, True)
             assert len(bob.events.seen("publication", channel="@alice")) == 2
+            # It outlives the owner, who was the one that saw her go.
+            c.named(await c[0].owner("alice")).kill()
+            for node in c.running:
+                status = await call(node, "user_status", user="alice")
+                assert status["online"] is False
+                since_then = (time.monotonic() - gone) * 1000
+                assert OFFLINE_AFTER_S * 1000 <= status["last_seen_ms_ago"] <= since_then + 200
 
 
 @pytest.mark.parametrize("victim", ["owner", "gateway", "gateway and owner"])

@@ -7,6 +7,7 @@ from .events import Events
 from .load import Load
 from .node import Node
 from .raw import Raw
+from .reads import Reads
 from .server_api import api, call
 from .settings import API_KEY, token
 from .waiting import Ended, eventually
@@ -21,6 +22,7 @@ __all__ = [
     "Load",
     "Node",
     "Raw",
+    "Reads",
     "SdkError",
     "api",
     "call",

@@ -16,8 +16,17 @@ CAUGHT_UP_S = 20.0
 # Streams keep everything: `long:` holds 20,000 publications.
 CHANNELS_MIN = 12
 CHANNEL_PUBLICATIONS_MAX = 12_000
-# So that the longest outage (3 s) holds up less than the 300 publications that a client recovers.
-CHANNEL_RATE_MAX = 50
+# Half of them a client: it may have 128.
+CHANNELS_MAX = 250
+# What a client recovers of a channel: no outage may hold up more, and one lasts this much longer
+# than the pause that makes it.
+RECOVERED_MAX = 300
+OUTAGE_S = 3
+# Of what is published in a channel with an SDK publisher.
+SDK_SHARE = 0.4
+# What is promised of one failure among three nodes or more: seconds until subscribers hear again.
+# Shares of few kills say nothing, and one alone may have met a machine that stood still.
+RESUMED_S_MAX = {"p50": (10, 0.8), "p99": (50, 1.5), "max": (1, 5.0)}
 
 
 @dataclasses.dataclass
@@ -26,6 +35,8 @@ class Plan:
 
     kills: int = 6
     pauses: int = 0
+    # Seconds of the longest pause; the shortest is 0.1 s.
+    pause_max: int = 3
     # Acknowledged ones, at least; more if the faults take longer.
     publications: int = 20_000
     # Publications a second of all light publishers together.
@@ -42,16 +53,23 @@ class Plan:
 
     @classmethod
     def from_environment(cls, **fields):
-        for field in ("kills", "pauses", "publications", "rate", "seed"):
+        for field in ("kills", "pauses", "pause_max", "publications", "rate", "seed"):
             if value := os.environ.get(f"ORBWEB_FAILOVER_{field.upper()}"):
                 fields[field] = int(value)
         return cls(**fields)
 
     @property
+    def channel_rate(self):
+        """Publications a second of one channel, at most."""
+        return RECOVERED_MAX / (OUTAGE_S + self.pause_max)
+
+    @property
     def channels(self):
         kept = math.ceil(self.publications / CHANNEL_PUBLICATIONS_MAX)
-        recovered = math.ceil(self.rate / CHANNEL_RATE_MAX)
-        return [f"long:{number}" for number in range(max(CHANNELS_MIN, kept, recovered))]
+        recovered = math.ceil(self.rate / (self.channel_rate * (1 - SDK_SHARE)))
+        number = max(CHANNELS_MIN, kept, recovered)
+        assert number <= CHANNELS_MAX, f"{number} channels: a lower rate or shorter pauses, please"
+        return [f"long:{number}" for number in range(number)]
 
 
 @dataclasses.dataclass
@@ -105,13 +123,27 @@ class Report:
         if self.plan.pauses == 0:
             promised["out of order"] = self.out_of_order
             promised["received twice"] = self.duplicates()
+        found = [f"{len(found)} {what}: {found[:5]}" for what, found in promised.items() if found]
+        return found + self._slow()
+
+    def _slow(self):
+        """Of each role, what took longer than promised, in words."""
+        if self.plan.nodes < 3:
+            return []
         return [
-            f"{len(found)} {what}: {found[:5]}" for what, found in promised.items() if found
+            f"{share} of {found['n']} failovers, {role} killed: {found[share]} s"
+            for role, found in by_role(self._kills, spread).items()
+            for share, (enough, most_s) in RESUMED_S_MAX.items()
+            if found["n"] >= enough and found[share] >= most_s
         ]
+
+    @property
+    def _kills(self):
+        return [fault for fault in self.faults if fault.kind == "kill"]
 
     def figures(self):
         """The report as numbers, for JSON."""
-        kills = [fault for fault in self.faults if fault.kind == "kill"]
+        kills = self._kills
         kinds = sorted({account.kind for account in self.recorder.accounts})
         return {
             **dataclasses.asdict(self.plan),
@@ -158,8 +190,9 @@ def by_role(faults, figure):
 
 
 def spread(kills):
-    """The failover pauses."""
-    return percentiles((kill.resumed_s for kill in kills), p50=0.5, p99=0.99, max=1.0)
+    """The failover pauses, and of how many kills."""
+    pauses = percentiles((kill.resumed_s for kill in kills), p50=0.5, p99=0.99, max=1.0)
+    return {"n": len(kills), **pauses}
 
 
 def words(figures):
@@ -171,13 +204,21 @@ async def failover(plan, say=print):
     say(f"failover, replayed by {plan}")
     began = time.monotonic()
     recorder = Recorder()
-    faults = schedule(plan.seed, plan.kills, plan.pauses)
+    faults = schedule(plan.seed, plan.kills, plan.pauses, plan.pause_max)
     options = {"more": f"copies = {plan.copies}\n", "lifelines": not plan.gossip_only}
     async with cluster(plan.nodes, peers=True, **options) as c:
         if plan.gossip_only:
             lifelines = [await node.counter("orbweb_lifeline_up") for node in c]
             assert not any(lifelines), f"lifelines: {lifelines}"
-        traffic = Traffic(c, recorder, plan.channels, plan.rate, sdks=plan.sdks, seed=plan.seed)
+        traffic = Traffic(
+            c,
+            recorder,
+            plan.channels,
+            plan.rate,
+            sdks=plan.sdks,
+            seed=plan.seed,
+            sdk_pause_s=1 / (plan.channel_rate * SDK_SHARE),
+        )
         async with traffic:
             await Faults(c, traffic, say, plan.rest).carry_out(faults)
             await recorder.reaches(plan.publications, 30 + plan.publications / plan.rate * 3)

@@ -11,7 +11,7 @@ from .recorder import Resumption
 ROLES = ("owner", "successor", "gateway")
 PROBE_S = 0.02
 RESUMED_S = 20.0
-PAUSE_S = (0.3, 3.0)
+PAUSE_S_MIN = 0.1
 # Some killed nodes are started again before anybody can have noticed.
 AT_ONCE = 0.25
 
@@ -38,9 +38,10 @@ class Fault:
         return " ".join(filter(None, words))
 
 
-def schedule(seed, kills, pauses):
+def schedule(seed, kills, pauses, pause_s_max):
     """The faults of a seed: roles in turn, pauses among the kills."""
     rng = random.Random(seed)
+    lengths = pause_lengths(rng, pauses, pause_s_max)
     kinds = ["kill"] * kills + ["pause"] * pauses
     rng.shuffle(kinds)
     turns = {"kill": 0, "pause": 0}
@@ -50,11 +51,20 @@ def schedule(seed, kills, pauses):
         turns[kind] += 1
         fault = Fault(kind, role, rng.randrange(1 << 16))
         if kind == "pause":
-            fault.seconds = round(rng.uniform(*PAUSE_S), 2)
+            fault.seconds = lengths.pop()
         else:
             fault.at_once = rng.random() < AT_ONCE
         faults.append(fault)
     return faults
+
+
+def pause_lengths(rng, number, most_s):
+    """Seconds of so many pauses: the longest and the shortest that there are, and between them as
+    many of each order of magnitude."""
+    drawn = [PAUSE_S_MIN * (most_s / PAUSE_S_MIN) ** rng.random() for _ in range(number)]
+    lengths = [round(length, 2) for length in [most_s, PAUSE_S_MIN, *drawn][:number]]
+    rng.shuffle(lengths)
+    return lengths
 
 
 class Probe:

@@ -18,7 +18,7 @@ def parser(doc, command=""):
 def add_numbers(words, numbers):
     """Adds options that are whole numbers: name → default and meaning."""
     for name, (default, text) in numbers.items():
-        words.add_argument(f"--{name}", type=int, default=default, help=f"{text} [{default}]")
+        words.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"{text} [{default}]")
     return words
 
 

@@ -51,10 +51,11 @@ class Host:
     def plug(self):
         run("ip", "link", "set", self.port, "up")
 
-    def cut_peers(self, *others):
-        """Drops UDP from and to other hosts (all if none is named); TCP goes on."""
+    def cut_peers(self, *others, deaf=True, mute=True):
+        """Drops UDP from (`deaf`) and to (`mute`) other hosts, all if none is named; TCP goes on."""
         run(*self.prefix, "nft", "add table inet cut")
-        for chain, side in (("input", "saddr"), ("output", "daddr")):
+        ways = [("input", "saddr")] * deaf + [("output", "daddr")] * mute
+        for chain, side in ways:
             hook = f"{{ type filter hook {chain} priority 0 ; }}"
             run(*self.prefix, "nft", f"add chain inet cut {chain} {hook}")
             for address in [other.address for other in others] or [f"{SUBNET}.0/24"]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import subprocess
@@ -10,10 +11,12 @@ import subprocess
 import aiohttp
 
 from . import settings
-from .waiting import Ended, eventually
+from .waiting import POLL_S, Ended, eventually
 
 BINARY = pathlib.Path(os.environ.get("ORBWEB_BINARY", "target/debug/orbweb")).resolve()
 START_S = 10.0
+# Error codes after which a publish may be tried again.
+TEMPORARY = (100, 111)
 _given_ports = set()
 
 
@@ -173,13 +176,13 @@ class Node:
         await self.ready(within)
         return self
 
-    async def ready(self, within=START_S):
+    async def ready(self, within=START_S, poll=POLL_S):
         async def answers():
             if not self.running:
                 raise Ended(f"{self} exited with {self.process.returncode}:\n{self.log}")
             return await self.get_status_code("/readyz") == 200
 
-        await eventually(answers, within, f"{self.name} ready")
+        await eventually(answers, within, f"{self.name} ready", poll)
 
     def kill(self):
         """SIGKILL: the node has no say in it."""
@@ -235,6 +238,18 @@ class Node:
         answer = await self.post(method, **body)
         assert "error" not in answer, answer
         return answer["result"]
+
+    async def publish_until_acknowledged(self, channel, data, within=15.0):
+        """The result of one publication, tried again as long as the error is a temporary one. The
+        key that all tries have in common keeps it single."""
+        key = secrets.token_hex(8)
+
+        async def acknowledged():
+            answer = await self.post("publish", channel=channel, data=data, idempotency_key=key)
+            assert answer.get("error", {}).get("code") in (None, *TEMPORARY), answer
+            return answer.get("result")
+
+        return await eventually(acknowledged, within, f"{self.name} acknowledges")
 
     async def metrics(self):
         """The text of /metrics."""

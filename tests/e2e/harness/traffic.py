@@ -17,7 +17,7 @@ from .settings import token
 # Light publishers send what is due this often, and leave out a line with this much under way.
 TICK_S = 0.02
 LINE_PENDING_MAX = 8
-# SDK publishers wait for each answer, then this long.
+# SDK publishers wait for each answer, then as long as they are told, else this long.
 SDK_PAUSE_S = 0.05
 SDK_CHANNELS = 3
 # Longer than any answer may take.
@@ -76,12 +76,22 @@ def was_cut(error):
 class Traffic:
     """Steady publishing and listening over the channels of a cluster."""
 
-    def __init__(self, c, recorder, channels, rate, keepers=8, sdks=("js", "python"), seed=0):
+    def __init__(
+        self,
+        c,
+        recorder,
+        channels,
+        rate,
+        keepers=8,
+        sdks=("js", "python"),
+        seed=0,
+        sdk_pause_s=SDK_PAUSE_S,
+    ):
         self.cluster, self.recorder = c, recorder
         self.channels, self.rate, self.seed = channels, rate, seed
         self.keepers = []
         self.sdk_clients = []
-        self._sizes = keepers, sdks
+        self._sizes, self._sdk_pause_s = (keepers, sdks), sdk_pause_s
         self._tasks = []
         self._stack = contextlib.AsyncExitStack()
 
@@ -198,4 +208,4 @@ class Traffic:
     async def _publish_by_sdk(self, client, line):
         while self._publishing:
             await client.publish(line)
-            await asyncio.sleep(SDK_PAUSE_S)
+            await asyncio.sleep(self._sdk_pause_s)
