@@ -104,12 +104,15 @@ impl Engine {
                 _ = tick.tick() => {
                     ticks += 1;
                     events.push(Event::Tick);
-                    if ticks.is_multiple_of(STATUS_TICKS) {
-                        self.status.store(Arc::new(self.core.status()));
-                    }
                 }
             }
+            // In another view other slots are this node's: who asks is told at once.
+            let moved = events.iter().any(|event| matches!(event, Event::Outlook(_)));
+            let ticked = matches!(events.last(), Some(Event::Tick));
             self.handle(&mut events);
+            if moved || ticked && ticks.is_multiple_of(STATUS_TICKS) {
+                self.status.store(Arc::new(self.core.status()));
+            }
         }
     }
 

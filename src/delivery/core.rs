@@ -24,6 +24,8 @@ pub struct Core {
     copies: u8,
     ownership: Ownership,
     router: Router,
+    /// Of the view that it was told last.
+    view_hash: u64,
     leaving: bool,
     drained: bool,
 }
@@ -49,6 +51,7 @@ impl Core {
             copies,
             ownership: Ownership::new(me, slots, copies, sessions, seed),
             router: Router::new(slots),
+            view_hash: 0,
             leaving: false,
             drained: false,
         }
@@ -78,6 +81,7 @@ impl Core {
             }
             Event::LinkDown(_) => {}
             Event::Outlook(outlook) => {
+                self.view_hash = outlook.view.hash();
                 self.ownership.set_world(self.world(&outlook), now, &mut out);
                 self.router.reroute(None, &mut turn(&self.ownership, now, &mut out, actions));
             }
@@ -211,6 +215,7 @@ impl Core {
         let copies = self.ownership.copies();
         let owned = (0..self.slots).map(Slot).filter(|slot| self.ownership.owns(*slot));
         CoreStatus {
+            view_hash: self.view_hash,
             slots_owned,
             owned: ranges(owned),
             slots_claiming,

@@ -260,6 +260,8 @@ pub enum Action {
 /// What the cores say of themselves for status and metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct CoreStatus {
+    /// Of the view that all this is about.
+    pub view_hash: u64,
     /// Slots owned now.
     pub slots_owned: u32,
     /// Which these are, in order.

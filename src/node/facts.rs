@@ -176,18 +176,23 @@ impl Facts {
 }
 
 impl Facts {
-    /// Which other members have slots with too few copies, as sentences. Who doesn't answer has none.
-    async fn others_unrepaired(&self) -> Vec<String> {
+    /// Which other members are in another view, or have slots with too few copies, as sentences. Who
+    /// doesn't answer has none.
+    async fn reasons_of_others(&self) -> Vec<String> {
         let snapshot = self.snapshot();
         let members = snapshot.iter().flat_map(|snapshot| &snapshot.members);
         let others = members.map(|member| member.id.clone()).filter(|id| *id != self.id);
         let reports = self.ask_others(&others.collect::<Vec<_>>()).await;
-        let short = reports.into_values().filter(|report| report.slots_unrepaired > 0);
+        let ours = self.report().view_hash;
         let reason = |report: NodeReport| {
-            let (name, slots) = (report.name, report.slots_unrepaired);
-            format!("{name} has {slots} slots with too few copies")
+            let (name, short) = (report.name, report.slots_unrepaired);
+            let moving = report.view_hash != ours;
+            let moving = moving.then(|| format!("{name} is in another view"));
+            let short =
+                (short > 0).then(|| format!("{name} has {short} slots with too few copies"));
+            moving.or(short)
         };
-        short.map(reason).collect()
+        reports.into_values().filter_map(reason).collect()
     }
 }
 
@@ -215,6 +220,9 @@ impl NodeFacts for Facts {
         let status = self.status.load();
         let (claiming, unrepaired) = (status.slots_claiming, status.copies.unrepaired);
         if !self.was_ready.load(Ordering::Relaxed) {
+            if status.view_hash != outlook.view.hash() {
+                reasons.push("takes a look at its slots".to_owned());
+            }
             if claiming > 0 {
                 reasons.push(format!("claims {claiming} slots"));
             }
@@ -224,7 +232,7 @@ impl NodeFacts for Facts {
             // The next node of a rolling restart goes when this one is ready: what others own must
             // have its copies by then, too.
             if reasons.is_empty() {
-                reasons = self.others_unrepaired().await;
+                reasons = self.reasons_of_others().await;
             }
         }
         if !reasons.is_empty() {
@@ -264,7 +272,7 @@ impl NodeFacts for Facts {
             channels: Some(status.channels),
             uptime_s: self.started.elapsed().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            view_hash: format!("{:016x}", outlook.view.hash()),
+            view_hash: format!("{:016x}", status.view_hash),
         }
     }
 
