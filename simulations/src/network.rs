@@ -82,6 +82,11 @@ impl Network {
         };
     }
 
+    /// The directions of links that lose everything.
+    pub(crate) fn cuts(&self) -> &BTreeSet<(Incarnation, Incarnation)> {
+        &self.cut
+    }
+
     /// From now on nothing passes between a node and all others, or everything does again.
     pub(crate) fn isolate(&mut self, node: Incarnation, isolated: bool) {
         if isolated {

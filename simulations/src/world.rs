@@ -258,6 +258,7 @@ impl World {
             Due::Resubscribe(client) => self.subscribe(client),
             Due::Person(person) => self.person(person),
             Due::JoinTimeout(node) => self.turn_up(node),
+            Due::Mend(from, to) if !self.network.cuts().contains(&(from, to)) => Ok(()),
             Due::Mend(from, to) => self.mend(from, to),
             Due::Resume(node) => self.resume(node),
             Due::Unsee(by, whom) => self.unsee(by, whom),

@@ -14,8 +14,12 @@ pub(super) const LONGEST_PAUSE_MS: u64 = 30_000;
 impl World {
     /// A node leaves, or one joins.
     pub(super) fn move_one(&mut self) -> anyhow::Result<()> {
-        let busy = self.nodes.values().any(|node| node.state != State::Up);
-        if busy {
+        // While nodes hang for so long that their links have ended nobody takes others away: to who is
+        // left alone there is nobody to hand over to.
+        let busy = |node: &super::Node| {
+            node.state != State::Up || self.network.is_isolated(node.id.incarnation)
+        };
+        if self.nodes.values().any(busy) {
             return Ok(());
         }
         if self.nodes.len() > 3 && self.random.random_bool(0.5) {
@@ -219,12 +223,15 @@ impl World {
         }
     }
 
-    /// Faults stop, but for nodes that may stay mute or deaf: who is paused goes on, and everybody
-    /// learns the truth.
+    /// Faults stop, but for nodes that may stay mute or deaf: links are whole, who is paused goes on,
+    /// and everybody learns the truth.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         self.quiet = true;
         self.network.heal();
         self.log("faults stop");
+        for (from, to) in self.network.cuts().clone() {
+            self.mend(from, to)?;
+        }
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.resume(node)?;
         }
