@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use orbweb::delivery::event::RequestId;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position};
-use orbweb::protocol::user::Field;
+use orbweb::protocol::user::UserChange;
 
 use crate::checkers::attendance::Person;
 use crate::checkers::users::Writes;
@@ -34,7 +34,7 @@ pub(crate) enum Asked {
     /// Who is in a channel.
     Presence { channel: Channel },
     /// The change of this number of a field of a user's record.
-    Change { user: Channel, field: Field, number: usize },
+    Change { user: Channel, change: UserChange, number: usize },
     /// A user's attributes.
     Attributes { user: Channel, at: u64 },
     /// A connection of somebody who comes and goes.
@@ -44,7 +44,7 @@ pub(crate) enum Asked {
     /// Whether somebody is connected.
     Status { person: usize },
     /// What is in a channel: at least the first `acknowledged` of those acknowledged there.
-    Read { channel: Channel, acknowledged: usize },
+    Read { channel: Channel, acknowledged: usize, at: u64 },
 }
 
 /// A subscriber on one node that keeps its position as SDKs do.
@@ -96,6 +96,11 @@ pub(crate) struct Clients {
     pub(crate) sent: u64,
     /// When each payload was first sent.
     pub(crate) sent_at: Vec<u64>,
+    /// Which node was asked to publish each payload, if that was done once and didn't fail: of what
+    /// failed nobody knows when it is applied.
+    pub(crate) sent_by: Vec<Option<Incarnation>>,
+    /// The ownership under which each was acknowledged first.
+    pub(crate) acknowledged_under: BTreeMap<u64, Epoch>,
     /// Users who come and go.
     pub(crate) people: Vec<Person>,
     /// What was changed of users' records.

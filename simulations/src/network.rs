@@ -1,6 +1,7 @@
 //! The virtual network: frames cross it as bytes, each lane of each pair of nodes in order unless
 //! the run's faults say otherwise.
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use anyhow::Context as _;
 use rand::Rng;
@@ -16,6 +17,7 @@ use crate::options::Swarm;
 pub(crate) struct Flight {
     pub(crate) from: Incarnation,
     pub(crate) to: Incarnation,
+    pub(crate) lane: Lane,
     bytes: Vec<u8>,
 }
 
@@ -24,8 +26,14 @@ impl Flight {
         rmp_serde::from_slice(&self.bytes).context("a frame that was encoded can be decoded")
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} -> {:?} {:?}", self.from, self.to, self.frame().map_err(|_| fmt::Error)?)
     }
 }
 
@@ -36,7 +44,19 @@ pub(crate) struct Network {
     arrivals: BTreeMap<(Incarnation, Incarnation, Lane), u64>,
     cut: BTreeSet<(Incarnation, Incarnation)>,
     mute: BTreeSet<Incarnation>,
+    deaf: BTreeSet<Incarnation>,
     isolated: BTreeSet<Incarnation>,
+    harm: Harm,
+}
+
+/// What faults did to frames.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Harm {
+    /// Lost by chance or since a link was cut or a node died; not what mute and deaf ones lose.
+    pub(crate) lost: u64,
+    pub(crate) twice: u64,
+    /// Overtook those before them.
+    pub(crate) overtook: u64,
 }
 
 impl Network {
@@ -47,7 +67,9 @@ impl Network {
             arrivals: BTreeMap::new(),
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             isolated: BTreeSet::new(),
+            harm: Harm::default(),
         }
     }
 
@@ -58,6 +80,11 @@ impl Network {
         } else {
             self.cut.remove(&(from, to))
         };
+    }
+
+    /// The directions of links that lose everything.
+    pub(crate) fn cuts(&self) -> &BTreeSet<(Incarnation, Incarnation)> {
+        &self.cut
     }
 
     /// From now on nothing passes between a node and all others, or everything does again.
@@ -79,6 +106,24 @@ impl Network {
         self.mute.insert(node);
     }
 
+    /// Nothing that is sent to this node arrives any more.
+    pub(crate) fn deafen(&mut self, node: Incarnation) {
+        self.deaf.insert(node);
+    }
+
+    pub(crate) fn is_deaf(&self, node: Incarnation) -> bool {
+        self.deaf.contains(&node)
+    }
+
+    /// Frames that were on their way are lost.
+    pub(crate) fn lose(&mut self, frames: usize) {
+        self.harm.lost += frames as u64;
+    }
+
+    pub(crate) fn harm(&self) -> Harm {
+        self.harm
+    }
+
     /// Faults end.
     pub(crate) fn heal(&mut self) {
         self.healed = true;
@@ -98,10 +143,16 @@ impl Network {
         let mut happens = |rate: u32| !self.healed && random.random_range(0..10_000) < rate;
         let lost = happens(self.swarm.loss);
         let (overtakes, twice) = (happens(self.swarm.overtaking), happens(self.swarm.twice));
-        let apart = [from, to].iter().any(|node| self.isolated.contains(node));
-        if lost || apart || self.cut.contains(&(from, to)) || self.mute.contains(&from) {
+        if self.mute.contains(&from) || self.deaf.contains(&to) {
             return Ok(vec![]);
         }
+        let apart = [from, to].iter().any(|node| self.isolated.contains(node));
+        if lost || apart || self.cut.contains(&(from, to)) {
+            self.harm.lost += 1;
+            return Ok(vec![]);
+        }
+        self.harm.twice += u64::from(twice);
+        self.harm.overtook += u64::from(overtakes);
         let before = self.arrivals.entry((from, to, lane)).or_insert(0);
         let bulk_ms = if lane == Lane::Bulk && !self.healed { self.swarm.bulk_ms } else { 0 };
         let mut at = now + delay;
@@ -109,7 +160,7 @@ impl Network {
             at = at.max(*before + bulk_ms);
             *before = at;
         }
-        let flight = Flight { from, to, bytes };
+        let flight = Flight { from, to, lane, bytes };
         let mut flights = vec![(at, flight.clone())];
         if twice {
             flights.push((at + delay, flight));

@@ -128,8 +128,12 @@ pub(crate) struct Swarm {
     pub(crate) pause_every_ms: u64,
     /// Milliseconds after which the links of a paused node end, with what is on its way to it.
     pub(crate) idle_ms: u64,
-    /// When the others fall quiet, one node stays mute for ever.
-    pub(crate) mute_for_ever: bool,
+    /// Whether pauses may be as long as an operator's SIGSTOP.
+    pub(crate) long_pauses: bool,
+    /// When the others fall quiet, so many nodes are heard by nobody for ever, if all copies can bear it.
+    pub(crate) mute_for_ever: u8,
+    /// Likewise so many hear nobody.
+    pub(crate) deaf_for_ever: u8,
 }
 
 impl Swarm {
@@ -145,6 +149,8 @@ impl Swarm {
         };
         let (crashes, storms, chaos) = (Scenario::Crashes, Scenario::Storms, Scenario::Chaos);
         let moves = if scenario == chaos { 0.3 } else { of(&[Scenario::Moves, storms], 1.0) };
+        let outcasts = maybe(of(&[chaos], 0.3), 1..3) as u8;
+        let deaf_for_ever = outcasts.min(maybe(0.7, 1..3) as u8);
         let drawn = Self {
             scenario,
             crash_every_ms: maybe(of(&[chaos], 0.8) + of(&[crashes], 1.0), 500..5_000),
@@ -157,9 +163,9 @@ impl Swarm {
             latency_ms: maybe(1.0, 1..40),
             bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 10..400),
             publish_every_ms: maybe(1.0, 2..30),
-            read_every_ms: maybe(of(&[Scenario::Moves, crashes], 1.0), 20..200),
+            read_every_ms: maybe(1.0, 20..200),
             faulty_ms: maybe(1.0, 8_000..20_000),
-            nodes: maybe(1.0, 3..8) as usize,
+            nodes: maybe(1.0, 3..10) as usize,
             channels: maybe(1.0, 3..20) as usize,
             brief: maybe(0.4, 1..4) as usize,
             fleeting: maybe(0.5, 1..6) as usize,
@@ -168,7 +174,9 @@ impl Swarm {
             copies: maybe(1.0, 2..4) as u8,
             cut_every_ms: maybe(of(&[storms, chaos], 0.5), 500..4_000),
             pause_every_ms: maybe(of(&[crashes, storms, chaos], 0.4), 1_000..6_000),
-            mute_for_ever: maybe(of(&[chaos], 0.3), 1..2) > 0,
+            long_pauses: maybe(of(&[storms, chaos], 0.1), 1..2) > 0,
+            mute_for_ever: outcasts - deaf_for_ever,
+            deaf_for_ever,
             idle_ms: match maybe(0.6, 50..1_000) {
                 0 => 1_000,
                 drawn => drawn,

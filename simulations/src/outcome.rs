@@ -5,14 +5,18 @@ use std::fmt;
 use orbweb::ownership::owner::Counts;
 
 /// Rare things that must have happened in a whole set of runs, or it has shown nothing of them.
-const MARKS: [&str; 24] = [
+const MARKS: [&str; 29] = [
     "attributes read",
     "claim incomplete",
     "claim rejected",
     "claim won",
     "committed late by a spare",
     "crash",
+    "crash amid a claim",
+    "crash amid a copy",
+    "crash before replicate",
     "cut",
+    "deaf for ever",
     "duplicate suppressed",
     "fenced with changes pending",
     "join",
@@ -25,11 +29,30 @@ const MARKS: [&str; 24] = [
     "question deferred to a commit",
     "read checked",
     "repeated by key",
+    "restart",
     "snapshot, then tail",
     "stray adopted",
     "subscribed and published in one breath",
     "taught before up",
     "user changed",
+];
+
+/// What went wrong on purpose, by class.
+const FAULTS: [&str; 14] = [
+    "crash",
+    "restart",
+    "pause",
+    "taken for dead",
+    "join",
+    "leave",
+    "cut",
+    "one-way cut",
+    "mute for ever",
+    "deaf for ever",
+    "two out for ever",
+    "frame lost",
+    "frame twice",
+    "frame overtook others",
 ];
 
 /// See the module.
@@ -88,10 +111,19 @@ impl fmt::Display for Outcome {
         let hours = self.virtual_ms as f64 / 3_600_000.0;
         writeln!(
             f,
-            "{} runs passed: {hours:.2} virtual hours, {} publications acknowledged, {} unknown",
-            self.runs, self.acknowledged, self.failed
+            "{} runs passed: {hours:.2} virtual hours, {} publications and {} changes of users \
+             acknowledged, {} unknown",
+            self.runs,
+            self.acknowledged,
+            self.marks.get("user changed").unwrap_or(&0),
+            self.failed
         )?;
-        for (mark, count) in &self.marks {
+        writeln!(f, "faults:")?;
+        for fault in FAULTS {
+            writeln!(f, "  {fault}: {}", self.marks.get(fault).unwrap_or(&0))?;
+        }
+        writeln!(f, "what came of them:")?;
+        for (mark, count) in self.marks.iter().filter(|(mark, _)| !FAULTS.contains(mark)) {
             writeln!(f, "  {mark}: {count}")?;
         }
         Ok(())

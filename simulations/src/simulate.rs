@@ -1,5 +1,7 @@
 //! Runs the cores, or whole nodes, under a virtual clock and network and checks what they promise.
-//! Prints the seed and all options first, and for a failure the command that replays it.
+//! Prints the seed and all options first, and for a failure the timeline and the command that
+//! replays it.
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,6 +13,7 @@ use crate::parallel::{self, Failed};
 use crate::scenario::Scenario;
 use crate::shrink;
 use crate::whole;
+use crate::world::timeline::Timeline;
 use crate::world::{World, growth};
 
 /// The program `simulations`.
@@ -46,14 +49,18 @@ pub fn main() -> ExitCode {
     }
     let mut totals = Outcome::default();
     let runs = seeds(&arguments).flat_map(|seed| scenarios.iter().map(move |s| (seed, *s)));
-    let run = |scenario, seed| run(scenario, seed, arguments.trace);
+    let run = |scenario, seed| {
+        if arguments.seed.is_some() {
+            println!("{}", title(scenario, seed));
+        }
+        run(scenario, seed, arguments.trace)
+    };
     let threads = if arguments.seed.is_some() { 1 } else { parallel::all_cores() };
     if let Err(failed) = parallel::run_all(threads, runs, run, |outcome| totals.add(&outcome)) {
         let Failed { scenario, seed, why } = failed;
         println!("{why}");
-        println!(
-            "replay: cargo run --release -p simulations -- --scenario {scenario} --seed {seed} --trace"
-        );
+        let course = format!("--scenario {scenario} --seed {seed} --trace");
+        println!("replay: {}", command(&course, arguments.without.as_deref()));
         return ExitCode::FAILURE;
     }
     println!("{totals}");
@@ -124,13 +131,28 @@ fn switch_off(name: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(scenario: Scenario, seed: u64, trace: u8) -> anyhow::Result<Outcome> {
-    let swarm = Swarm::draw(scenario, seed);
-    if trace > 0 {
-        println!("{scenario} seed {seed}: {swarm:?}");
+/// What runs this again, in a build in which rules can be switched off if one is.
+pub(crate) fn command(arguments: &str, without: Option<&str>) -> String {
+    let run = format!("cargo run --profile sim -p simulations -- {arguments}");
+    match without {
+        Some(rule) => {
+            format!("RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/rustc-mutants {run} --without {rule}")
+        }
+        None => run,
     }
-    World::new(swarm, seed, trace).run().map_err(|broken| {
-        anyhow::anyhow!("scenario {scenario}, seed {seed}, {swarm:?}\n{broken:#}")
+}
+
+/// What a run is made of.
+fn title(scenario: Scenario, seed: u64) -> String {
+    format!("{scenario}, seed {seed}: {:?}", Swarm::draw(scenario, seed))
+}
+
+fn run(scenario: Scenario, seed: u64, trace: u8) -> anyhow::Result<Outcome> {
+    let timeline = Timeline::new(trace);
+    let world = World::new(Swarm::draw(scenario, seed), seed, timeline.clone());
+    let verdict = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+    verdict.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))).map_err(|broken| {
+        anyhow::anyhow!("{}{}\n{broken:#}", timeline.end(), title(scenario, seed))
     })
 }
 

@@ -14,9 +14,7 @@ const META_SEED: u64 = 1;
 
 /// What runs a course again.
 pub(crate) fn command(course: &Course, without: Option<&str>) -> String {
-    let rule = without.map(|rule| format!(" --without {rule}")).unwrap_or_default();
-    let arguments = course.arguments().join(" ");
-    format!("cargo run --profile sim -p simulations -- {arguments}{rule}")
+    simulate::command(&course.arguments().join(" "), without)
 }
 
 pub(crate) fn run(arguments: &Arguments, scenarios: &[Scenario]) -> ExitCode {

@@ -2,16 +2,14 @@
 //! own, and clients on them. A faulty phase, then a quiet one in which everything must settle.
 //!
 //! Here: what is due when, and the course of a run. [`nodes`]: their life, and what they do and are
-//! told. [`growth`]: what it costs. [`faults`]: what goes wrong. [`traffic`]: what clients do and see. [`people`]: users who come
-//! and go.
+//! told. [`growth`]: what it costs. [`faults`]: what goes wrong. [`crashes`]: when nodes die.
+//! [`traffic`]: what clients do and see. [`people`]: users who come and go. [`timeline`]: what is told
+//! of it all.
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt;
 
 use anyhow::Context as _;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use xxhash_rust::xxh3::Xxh3;
-
 use orbweb::delivery::core::{Core, Settings};
 use orbweb::delivery::event::{Event, TICK_MS};
 use orbweb::ownership::attendance::Sessions;
@@ -19,6 +17,8 @@ use orbweb::ownership::placement::Placement;
 use orbweb::ownership::serving::Serving;
 use orbweb::protocol::channel::{Channel, ChannelOptions};
 use orbweb::protocol::ids::{ClientId, Incarnation, Slot};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::checkers::attendance::{OFFLINE_AFTER_MS, OFFLINE_SOON_MS};
 use crate::checkers::names::Names;
@@ -27,21 +27,30 @@ use crate::checkers::released::Released;
 use crate::checkers::{bounds, converged, kept, present};
 use crate::clients::{BRIEF, Clients, FLEETING, STREAM};
 use crate::membership::{Seen, outlook};
-use crate::network::{Flight, Network};
+use crate::network::{Flight, Harm, Network};
 use crate::options::Swarm;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
 
+mod crashes;
 mod faults;
 pub(crate) mod growth;
 mod nodes;
 mod people;
+pub(crate) mod timeline;
 mod traffic;
 
+use crashes::Amid;
 use growth::Sent;
 use nodes::Node;
+use timeline::Timeline;
 
-/// How long everything has to settle once faults have stopped.
+/// Within this everything is where it belongs once faults have stopped: ten intervals of gossip, and 5 s.
+const SETTLED_MS: u64 = 6_000;
+/// How long before that it is looked for the first time, and how often then.
+const CONVERGING_MS: u64 = 1_000;
+const CONVERGED_LOOK_MS: u64 = 200;
+/// How long a run goes on once faults have stopped: what was left undone in it would show.
 const QUIET_MS: u64 = 16_000;
 /// How long before the end it is asked who is present.
 const PRESENCE_MS: u64 = 1_500;
@@ -70,6 +79,7 @@ enum Due {
     Person(usize),
     Read,
     Crash,
+    CrashAmid(Amid, Incarnation),
     Restart(usize),
     Move,
     Suspect,
@@ -105,18 +115,23 @@ pub(crate) struct World {
     promises: Promises,
     names: Names,
     released: Released,
+    /// Who answers what is being handled; none if nobody but the node itself.
+    answerer: Option<Incarnation>,
     /// Nodes that died, and when.
     dead: Vec<(u64, Incarnation, Core)>,
-    /// A node that nobody hears any more.
-    mute: Option<Incarnation>,
-    trace: u8,
-    hash: Xxh3,
+    /// Nodes that nobody hears any more, or that hear nobody.
+    outcasts: BTreeSet<Incarnation>,
+    /// Nodes that died since all copies were there.
+    missing: u8,
+    /// Amid what the next one dies while a copy is missing.
+    worst: Option<Amid>,
+    timeline: Timeline,
     outcome: Outcome,
     quiet: bool,
 }
 
 impl World {
-    pub(crate) fn new(swarm: Swarm, seed: u64, trace: u8) -> Self {
+    pub(crate) fn new(swarm: Swarm, seed: u64, timeline: Timeline) -> Self {
         let mut channels: BTreeMap<Slot, Vec<Channel>> = BTreeMap::new();
         for channel in all_channels(&swarm).into_iter().filter(is_lasting) {
             channels.entry(channel.slot(swarm.slots)).or_default().push(channel);
@@ -136,10 +151,12 @@ impl World {
             promises: Promises::default(),
             names: Names::default(),
             released: Released::default(),
+            answerer: None,
             dead: Vec::new(),
-            mute: None,
-            trace,
-            hash: Xxh3::new(),
+            outcasts: BTreeSet::new(),
+            missing: 0,
+            worst: None,
+            timeline,
             outcome: Outcome { runs: 1, ..Outcome::default() },
             quiet: false,
             swarm,
@@ -168,6 +185,7 @@ impl World {
         self.plan_fault(self.swarm.pause_every_ms, Due::Pause);
         self.advance(self.swarm.faulty_ms)?;
         self.settle()?;
+        self.await_converged()?;
         self.advance(self.swarm.faulty_ms + QUIET_MS - PRESENCE_MS)?;
         self.ask_presence()?;
         self.ask_status()?;
@@ -180,7 +198,11 @@ impl World {
         self.outcome.mark("position recovered", self.clients.recovered);
         self.outcome.mark("subscribed and published in one breath", self.clients.own_count());
         self.outcome.mark("position not recovered", self.clients.unrecovered);
-        self.outcome.fingerprint = self.hash.digest();
+        let Harm { lost, twice, overtook } = self.network.harm();
+        self.outcome.mark("frame lost", lost);
+        self.outcome.mark("frame twice", twice);
+        self.outcome.mark("frame overtook others", overtook);
+        self.outcome.fingerprint = self.timeline.fingerprint();
         Ok(self.outcome)
     }
 
@@ -208,13 +230,8 @@ impl World {
         }
     }
 
-    fn log(&mut self, text: impl FnOnce() -> String) {
-        if self.trace > 0 {
-            #[expect(clippy::print_stdout, reason = "asked for")]
-            {
-                println!("{:>8} {}", self.now, text());
-            }
-        }
+    fn log(&self, event: impl fmt::Display) {
+        self.timeline.tell(self.now, event);
     }
 
     fn advance(&mut self, until: u64) -> anyhow::Result<()> {
@@ -241,18 +258,22 @@ impl World {
             Due::Resubscribe(client) => self.subscribe(client),
             Due::Person(person) => self.person(person),
             Due::JoinTimeout(node) => self.turn_up(node),
+            Due::Mend(from, to) if !self.network.cuts().contains(&(from, to)) => Ok(()),
             Due::Mend(from, to) => self.mend(from, to),
             Due::Resume(node) => self.resume(node),
             Due::Unsee(by, whom) => self.unsee(by, whom),
             Due::LinksEnd(node) => {
-                self.network.isolate(node, true);
+                self.links_end(node);
                 Ok(())
             }
             Due::LinksBegin(node) => self.links_begin(node),
             Due::LookAtHoldings => self.look_at_holdings(),
             // Two nodes of one name are refused by links, which aren't simulated here.
             Due::Restart(number) if self.nodes.values().any(|node| node.number == number) => Ok(()),
-            Due::Restart(number) => self.start(number, false).map(drop),
+            Due::Restart(number) => {
+                self.outcome.mark("restart", 1);
+                self.start(number, false).map(drop)
+            }
             // The rest begins something new, so it ends when all is to fall quiet.
             _ if self.quiet => Ok(()),
             Due::Publish => {
@@ -271,6 +292,7 @@ impl World {
                 self.plan_fault(self.swarm.crash_every_ms, Due::Crash);
                 self.crash()
             }
+            Due::CrashAmid(amid, node) => self.crash_amid(amid, node),
             Due::Move => {
                 self.plan_fault(self.swarm.move_every_ms, Due::Move);
                 self.move_one()
@@ -297,12 +319,8 @@ impl World {
     }
 
     fn arrive(&mut self, flight: &Flight) -> anyhow::Result<()> {
-        self.hash.update(&self.now.to_le_bytes());
-        self.hash.update(&flight.len().to_le_bytes());
+        self.timeline.frame(self.now, flight);
         let (from, frames) = (flight.from, vec![flight.frame()?]);
-        if self.trace > 1 {
-            self.log(|| format!("{from:?} -> {:?} {:?}", flight.to, frames[0]));
-        }
         self.tell(flight.to, Event::Frames { from, frames })
     }
 
@@ -324,6 +342,17 @@ impl World {
         Ok(())
     }
 
+    /// Within some seconds everything is where it belongs. It needn't stay so at each moment: who was
+    /// away for long enough is called offline even then, for example.
+    fn await_converged(&mut self) -> anyhow::Result<()> {
+        let until = self.swarm.faulty_ms + SETTLED_MS;
+        self.advance(until - CONVERGING_MS)?;
+        while self.now < until && self.check_converged().is_err() {
+            self.advance(self.now + CONVERGED_LOOK_MS)?;
+        }
+        self.check_converged().with_context(|| format!("{SETTLED_MS} ms after faults stopped"))
+    }
+
     /// Whether every slot is where it belongs, with its copies.
     fn check_converged(&self) -> anyhow::Result<()> {
         let last = outlook(&self.truth(), self.swarm.slots, Serving::Full);
@@ -331,9 +360,9 @@ impl World {
         converged::check(&self.heard(), placement, self.swarm.slots, self.swarm.copies)
     }
 
-    /// The nodes that aren't mute for ever.
+    /// The nodes that are neither mute nor deaf for ever.
     fn heard(&self) -> Vec<(Incarnation, &Core)> {
-        let heard = self.nodes.iter().filter(|(node, _)| Some(**node) != self.mute);
+        let heard = self.nodes.iter().filter(|(node, _)| !self.outcasts.contains(node));
         heard.map(|(node, n)| (*node, &n.core)).collect()
     }
 
@@ -354,6 +383,10 @@ impl World {
         if self.swarm.scenario != Scenario::Chaos {
             // Nobody dies with what was acknowledged.
             kept::check_delivered(&self.clients)?;
+        }
+        self.names.check_order(&self.clients.sent_by)?;
+        if self.swarm.scenario.is_strict() && self.swarm.pause_every_ms == 0 {
+            kept::check_sender_order(&self.clients)?;
         }
         if self.swarm.scenario == Scenario::Moves {
             let failed = self.clients.failed;

@@ -1,7 +1,8 @@
 //! I1, I3 and I9 at the end: what was acknowledged is in the owner's stream, once, and nothing that was
 //! never sent; every subscriber has seen all of it since it subscribed, and in runs in which no two
 //! owned a slot at once, once and in the stream's order, and of a brief channel nothing twice; else what
-//! was acknowledged, in some order. I7: who published behind a subscription sees it.
+//! was acknowledged, in some order. I7: who published behind a subscription sees it, and what one node
+//! sent keeps its order.
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
@@ -10,7 +11,7 @@ use orbweb::protocol::channel::Channel;
 use orbweb::protocol::ids::Incarnation;
 use orbweb::protocol::message::History;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Subscriber};
 
 /// The payloads of a channel's stream, in order, read where the slot is owned.
 pub(crate) fn stream(
@@ -37,6 +38,26 @@ pub(crate) fn stream(
 
 pub(crate) fn payload(data: &[u8]) -> anyhow::Result<u64> {
     std::str::from_utf8(data)?.parse().context("a payload of this run")
+}
+
+/// What was acknowledged is held by one of these nodes at least.
+pub(crate) fn check_held(
+    nodes: &[(Incarnation, &Core)],
+    clients: &Clients,
+    slots: u16,
+) -> anyhow::Result<()> {
+    for (channel, acknowledged) in &clients.acknowledged {
+        let slot = channel.slot(slots);
+        let holdings = nodes.iter().filter_map(|(_, core)| core.ownership().holding(slot));
+        let publications = holdings.flat_map(|holding| holding.publications());
+        let held = publications.filter(|(other, ..)| *other == channel);
+        let held: anyhow::Result<BTreeSet<u64>> =
+            held.map(|(.., message)| payload(&message.data)).collect();
+        let held = held?;
+        let gone: Vec<&u64> = acknowledged.iter().filter(|p| !held.contains(p)).take(5).collect();
+        ensure!(gone.is_empty(), "I1: no living node holds {gone:?} of {channel}");
+    }
+    Ok(())
 }
 
 /// What was acknowledged is in the owner's stream, once. Returns the streams.
@@ -141,6 +162,26 @@ pub(crate) fn check_in_order(
             subscriber.node,
             subscriber.channel
         );
+    }
+    Ok(())
+}
+
+/// What one node sent to a channel, every subscriber sees in the order in which it was sent, but for
+/// what was published more than once.
+pub(crate) fn check_sender_order(clients: &Clients) -> anyhow::Result<()> {
+    let fleeting = |s: &Subscriber| s.channel.as_str().starts_with('x');
+    for (client, subscriber) in clients.subscribers.iter().filter(|(_, s)| !fleeting(s)) {
+        let mut last: BTreeMap<Incarnation, u64> = BTreeMap::new();
+        for payload in &subscriber.seen {
+            let Some(Some(sender)) = clients.sent_by.get(*payload as usize) else { continue };
+            let before = last.insert(*sender, *payload);
+            ensure!(
+                before < Some(*payload),
+                "I7: {client:?} on {:?} saw {payload} of {} behind {before:?}, both sent by {sender:?}",
+                subscriber.node,
+                subscriber.channel
+            );
+        }
     }
     Ok(())
 }

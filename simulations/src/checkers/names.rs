@@ -1,9 +1,10 @@
-//! I2: a stream's epoch and offset name one publication for ever, on every node and client.
-use std::collections::BTreeMap;
+//! I2: a stream's epoch and offset name one publication for ever, on every node and client. I7: within
+//! an epoch what one node sent keeps its order.
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
 use orbweb::protocol::channel::Channel;
-use orbweb::protocol::ids::Position;
+use orbweb::protocol::ids::{Incarnation, Position, StreamEpoch};
 
 use crate::cluster::history::{History, Seen};
 
@@ -26,6 +27,26 @@ impl Names {
             before == payload,
             "I2: {position:?} of {channel} named publication {before} and now {payload}"
         );
+        Ok(())
+    }
+
+    /// I7: within an epoch a sender's publications are in the order in which it sent them; but what
+    /// had a name in an earlier epoch comes behind the rest where lines were merged. By whom each was
+    /// sent, if it was sent once.
+    pub(crate) fn check_order(&self, sent_by: &[Option<Incarnation>]) -> anyhow::Result<()> {
+        for (channel, named) in &self.seen {
+            let mut last: BTreeMap<(StreamEpoch, Incarnation), u64> = BTreeMap::new();
+            let mut before = BTreeSet::new();
+            for (position, payload) in named.iter().filter(|(_, payload)| before.insert(**payload))
+            {
+                let Some(Some(sender)) = sent_by.get(*payload as usize) else { continue };
+                let before = last.insert((position.epoch, *sender), *payload);
+                ensure!(
+                    before < Some(*payload),
+                    "I7: {position:?} of {channel} is {payload} of {sender:?}, behind {before:?}"
+                );
+            }
+        }
         Ok(())
     }
 

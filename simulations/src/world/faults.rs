@@ -8,51 +8,18 @@ use super::{Due, World};
 use crate::membership::{Seen, State};
 use crate::scenario::Scenario;
 
+/// How long an operator stops a process at most.
+pub(super) const LONGEST_PAUSE_MS: u64 = 30_000;
+
 impl World {
-    /// A node dies, if the others can bear it: an operator restarts nodes one after the other, and
-    /// only what copies are promised against may happen.
-    pub(super) fn crash(&mut self) -> anyhow::Result<()> {
-        let Some(node) = self.any_up().filter(|_| self.up().len() > 2) else { return Ok(()) };
-        if !self.is_whole() {
-            return Ok(());
-        }
-        let Some(number) = self.nodes.get(&node).map(|n| n.number) else { return Ok(()) };
-        self.log(|| format!("{node:?} crashes"));
-        self.outcome.mark("crash", 1);
-        self.remove(node);
-        let wait = self.random.random_range(50..3_000);
-        self.plan(Due::Restart(number), wait);
-        Ok(())
-    }
-
-    /// Whether every node says that nothing is under way and all copies are there,
-    /// and knows of all others.
-    fn is_whole(&self) -> bool {
-        let known = |node: &super::Node| {
-            let living = self.nodes.values().all(|other| {
-                node.seen.get(&other.id.incarnation).is_some_and(|seen| seen.state == other.state)
-            });
-            let dead = node
-                .seen
-                .iter()
-                .all(|(other, seen)| seen.state == State::Dead || self.nodes.contains_key(other));
-            living && dead
-        };
-        // Two that are out of order at once may be all that hold something.
-        let strict = self.swarm.scenario == Scenario::Crashes;
-        self.nodes.values().all(|node| {
-            let status = node.core.status();
-            let idle = status.slots_claiming == 0 && status.parked == 0;
-            let whole = idle && status.copies.under_replicated == 0 && node.state == State::Up;
-            // What a paused node says is what it said last.
-            whole && if node.paused.is_some() { !strict } else { known(node) }
-        })
-    }
-
     /// A node leaves, or one joins.
     pub(super) fn move_one(&mut self) -> anyhow::Result<()> {
-        let busy = self.nodes.values().any(|node| node.state != State::Up);
-        if busy {
+        // While nodes hang for so long that their links have ended nobody takes others away: to who is
+        // left alone there is nobody to hand over to.
+        let busy = |node: &super::Node| {
+            node.state != State::Up || self.network.is_isolated(node.id.incarnation)
+        };
+        if self.nodes.values().any(busy) {
             return Ok(());
         }
         if self.nodes.len() > 3 && self.random.random_bool(0.5) {
@@ -60,12 +27,13 @@ impl World {
             if let Some(leaver) = self.nodes.get_mut(&node) {
                 leaver.state = State::Leaving;
             }
-            self.log(|| format!("{node:?} leaves"));
+            self.log(format_args!("{node:?} leaves"));
             self.spread(node, State::Leaving);
             self.tell(node, Event::Leave)?;
         } else {
             let taken: Vec<usize> = self.nodes.values().map(|node| node.number).collect();
             let free = (0..).find(|number| !taken.contains(number)).unwrap_or(0);
+            self.outcome.mark("join", 1);
             self.start(free, false)?;
         }
         Ok(())
@@ -80,7 +48,8 @@ impl World {
             return Ok(());
         }
         let Some(seen) = node.seen.remove(&whom) else { return Ok(()) };
-        self.log(|| format!("{by:?} takes {whom:?} for dead"));
+        self.log(format_args!("{by:?} takes {whom:?} for dead"));
+        self.outcome.mark("taken for dead", 1);
         self.look(by, true)?;
         let wait = self.random.random_range(100..2_500);
         self.plan(Due::Learn { by, seen }, wait);
@@ -95,7 +64,7 @@ impl World {
         }
         let one_way = self.random.random_bool(0.3);
         let wait = self.random.random_range(50..2_500);
-        self.log(|| format!("the link of {one:?} to {other:?} is cut, one way: {one_way}"));
+        self.log(format_args!("the link of {one:?} to {other:?} is cut, one way: {one_way}"));
         self.outcome.mark(if one_way { "one-way cut" } else { "cut" }, 1);
         self.network.cut(one, other, true);
         self.plan(Due::Mend(one, other), wait);
@@ -106,7 +75,7 @@ impl World {
     }
 
     pub(super) fn mend(&mut self, from: Incarnation, to: Incarnation) -> anyhow::Result<()> {
-        self.log(|| format!("the link of {from:?} to {to:?} is back"));
+        self.log(format_args!("the link of {from:?} to {to:?} is back"));
         self.network.cut(from, to, false);
         if self.nodes.contains_key(&to) {
             self.tell(from, Event::LinkDown(to))?;
@@ -131,8 +100,10 @@ impl World {
         node.paused = Some(Vec::new());
         // Not for more publications than one answer carries to a client that was there.
         let answered = self.swarm.publish_every_ms * self.swarm.channels as u64 * 200;
-        let wait = self.random.random_range(100..answered.clamp(1_000, 2_500));
-        self.log(|| format!("{whom:?} pauses for {wait} ms"));
+        let longest = answered.clamp(1_000, 2_500);
+        let longest = if self.swarm.long_pauses { LONGEST_PAUSE_MS } else { longest };
+        let wait = self.random.random_range(100..longest);
+        self.log(format_args!("{whom:?} pauses for {wait} ms"));
         self.outcome.mark("pause", 1);
         self.plan(Due::Resume(whom), wait);
         if wait > self.swarm.idle_ms {
@@ -147,13 +118,15 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, node: Incarnation) -> anyhow::Result<()> {
-        let waiting = self.nodes.get_mut(&node).and_then(|node| node.paused.take());
-        self.log(|| format!("{node:?} resumes"));
+        let Some(waiting) = self.nodes.get_mut(&node).and_then(|node| node.paused.take()) else {
+            return Ok(());
+        };
+        self.log(format_args!("{node:?} resumes"));
         if self.network.is_isolated(node) {
             let wait = self.random.random_range(20..300);
             self.plan(Due::LinksBegin(node), wait);
         }
-        for event in waiting.into_iter().flatten() {
+        for event in waiting {
             self.tell(node, event)?;
         }
         self.look(node, true)?;
@@ -174,6 +147,13 @@ impl World {
         Ok(())
     }
 
+    /// The links of a node that is paused end.
+    pub(super) fn links_end(&mut self, node: Incarnation) {
+        if self.nodes.get(&node).is_some_and(|node| node.paused.is_some()) {
+            self.network.isolate(node, true);
+        }
+    }
+
     /// The links of a node that was paused for long are new, unless it is paused again.
     pub(super) fn links_begin(&mut self, node: Incarnation) -> anyhow::Result<()> {
         if self.nodes.get(&node).is_none_or(|node| node.paused.is_some()) {
@@ -187,34 +167,75 @@ impl World {
         Ok(())
     }
 
-    /// A node takes another for dead that is paused.
+    /// A node takes another for dead that is paused still, or that it can't hear.
     pub(super) fn unsee(&mut self, by: Incarnation, whom: Incarnation) -> anyhow::Result<()> {
+        let paused = self.nodes.get(&whom).is_some_and(|node| node.paused.is_some());
+        if !paused && ![by, whom].iter().any(|node| self.outcasts.contains(node)) {
+            return Ok(());
+        }
         let gone = self.nodes.get_mut(&by).and_then(|node| node.seen.remove(&whom));
         if gone.is_some() { self.look(by, true) } else { Ok(()) }
     }
 
-    fn mute_for_ever(&mut self, node: Incarnation) {
-        self.log(|| format!("{node:?} is mute for ever"));
-        self.outcome.mark("mute for ever", 1);
-        self.network.mute(node);
-        self.mute = Some(node);
-        for client in self.clients.forget_node(node).subscribers {
-            self.plan(Due::Resubscribe(client), 100);
+    /// Some are heard by nobody or hear nobody for ever: a minority of the nodes, and of the holders of
+    /// whatever it is.
+    fn cast_out(&mut self) {
+        if !self.is_whole() {
+            return;
         }
-        for by in self.nodes.keys().copied().filter(|by| *by != node).collect::<Vec<_>>() {
-            self.plan(Due::Unsee(by, node), 500);
+        let all = self.up().len();
+        let mute = std::iter::repeat_n(true, self.swarm.mute_for_ever.into());
+        let deaf = std::iter::repeat_n(false, self.swarm.deaf_for_ever.into());
+        for mute in mute.chain(deaf) {
+            let out = self.outcasts.len() + 1;
+            let copies = usize::from(self.swarm.copies);
+            if out < copies && all - out >= copies && out * 2 < all {
+                let up = self.up();
+                let node = up[self.random.random_range(0..up.len())];
+                self.cast_out_one(node, mute);
+            }
         }
     }
 
-    /// Faults stop, but for one node that may stay mute: everybody learns the truth.
+    fn cast_out_one(&mut self, node: Incarnation, mute: bool) {
+        let kind = if mute { "mute for ever" } else { "deaf for ever" };
+        self.log(format_args!("{node:?} is {kind}"));
+        self.outcome.mark(kind, 1);
+        if !self.outcasts.is_empty() {
+            self.outcome.mark("two out for ever", 1);
+        }
+        self.outcasts.insert(node);
+        for client in self.clients.forget_node(node).subscribers {
+            self.plan(Due::Resubscribe(client), 100);
+        }
+        let others: Vec<Incarnation> =
+            self.nodes.keys().copied().filter(|other| *other != node).collect();
+        for other in others {
+            self.plan(Due::Unsee(other, node), 500);
+            if !mute {
+                self.plan(Due::Unsee(node, other), 500);
+            }
+        }
+        if mute {
+            self.network.mute(node);
+        } else {
+            self.network.deafen(node);
+        }
+    }
+
+    /// Faults stop, but for nodes that may stay mute or deaf: links are whole, who is paused goes on,
+    /// and everybody learns the truth.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         self.quiet = true;
         self.network.heal();
-        self.log(|| "faults stop".to_owned());
-        let spared = self.up().len() > usize::from(self.swarm.copies) && self.is_whole();
-        if let Some(node) = self.any_up().filter(|_| self.swarm.mute_for_ever && spared) {
-            self.mute_for_ever(node);
+        self.log("faults stop");
+        for (from, to) in self.network.cuts().clone() {
+            self.mend(from, to)?;
         }
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.resume(node)?;
+        }
+        self.cast_out();
         let truth: Vec<Seen> = self.truth();
         for by in self.nodes.keys().copied().collect::<Vec<_>>() {
             for seen in &truth {

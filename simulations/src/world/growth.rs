@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rand::Rng as _;
 
+use super::timeline::Timeline;
 use super::{World, all_channels};
 use crate::membership::State;
 use crate::options::Swarm;
@@ -84,7 +85,7 @@ pub(crate) fn grow(nodes: usize, seed: u64) -> anyhow::Result<Growth> {
         bulk_ms: 0,
         ..Swarm::draw(Scenario::Moves, seed)
     };
-    World { checks: false, ..World::new(swarm, seed, 0) }.grow()
+    World { checks: false, ..World::new(swarm, seed, Timeline::default()) }.grow()
 }
 
 impl World {

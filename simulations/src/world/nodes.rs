@@ -1,6 +1,7 @@
 //! The life of nodes, what they are told, and what they do.
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use rand::Rng;
 
 use orbweb::delivery::core::Core;
@@ -11,13 +12,14 @@ use orbweb::protocol::ids::{Incarnation, NodeId};
 use orbweb::protocol::peer::{Lane, Outcome, PeerFrame};
 use orbweb::protocol::time::Millis;
 
+use super::faults::LONGEST_PAUSE_MS;
 use super::{Due, World};
-use crate::checkers::holders::{self, Acknowledged};
+use crate::checkers::holders::{self, Held};
 use crate::clients::Gone;
 use crate::membership::{Seen, State, node_id, outlook, serving};
 
-/// Within this everybody has learned of a death, paused nodes too, so that nobody counts who is dead
-/// for longer.
+/// Within this everybody has learned of a death, nodes that are paused briefly, too, so that nobody
+/// counts who is dead for longer.
 const REMEMBERED_MS: u64 = 3_500;
 /// How often nodes gossip.
 const GOSSIP_MS: u64 = 100;
@@ -52,12 +54,16 @@ impl World {
         let core = Core::new(node, self.settings(), self.random.random());
         let gate = ServingGate::new(self.swarm.copies, Degraded::Half);
         let state = if first { State::Up } else { State::Joining };
-        let heard = self.nodes.values().filter(|n| Some(n.id.incarnation) != self.mute);
-        let seen = heard.map(|n| Seen { id: n.id.clone(), state: n.state });
+        let seen = self.nodes.values().filter(|n| {
+            let node = n.id.incarnation;
+            // Who is paused for so long that its links have ended is seen by nobody new.
+            !self.outcasts.contains(&node) && !self.network.is_isolated(node)
+        });
+        let seen = seen.map(|n| Seen { id: n.id.clone(), state: n.state });
         let mut seen: BTreeMap<Incarnation, Seen> =
             seen.map(|seen| (seen.id.incarnation, seen)).collect();
         seen.insert(node, Seen { id: id.clone(), state });
-        self.log(|| format!("{id} starts"));
+        self.log(format_args!("{id} starts"));
         let (seeded, allowed, told) = (!first, None, None);
         let (ticks, paused, stall) = (0, None, StallGuard::new(GOSSIP_MS));
         let new = Node {
@@ -77,7 +83,6 @@ impl World {
         self.nodes.insert(node, new);
         self.plan(Due::Tick(node), 1);
         if !first {
-            self.outcome.mark("join", 1);
             self.plan(Due::JoinTimeout(node), JOIN_TIMEOUT_MS);
         }
         self.spread(node, state);
@@ -100,10 +105,9 @@ impl World {
 
     pub(super) fn learn(&mut self, by: Incarnation, seen: Seen) -> anyhow::Result<()> {
         let alive = self.nodes.get(&seen.id.incarnation).map(|n| n.state);
-        if self.mute == Some(seen.id.incarnation)
-            && seen.state != State::Dead
-            && by != seen.id.incarnation
-        {
+        let whom = seen.id.incarnation;
+        let outcast = |node| self.outcasts.contains(&node);
+        if by != whom && (self.network.is_deaf(by) || outcast(whom) && seen.state != State::Dead) {
             return Ok(());
         }
         let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
@@ -147,22 +151,28 @@ impl World {
         if let Event::Outlook(outlook) = &event {
             target.told = Some(outlook.serving);
         }
+        self.answerer = answerer(&event);
         let before = target.core.ownership().counts();
         let mut actions = Vec::new();
         target.core.handle(event, Millis(self.now), &mut actions);
         let after = target.core.ownership().counts();
         let claimed = (after.begun > before.begun).then_some(target.told).flatten();
         if self.checks {
-            self.promises.check(node, target.core.ownership(), self.swarm.slots, claimed)?;
+            let ownership = target.core.ownership();
+            self.promises.check((node, ownership), self.swarm.slots, claimed, self.now)?;
+        }
+        if after.begun > before.begun {
+            self.claims(node);
         }
         if after.begun > before.begun || after.won > before.won {
             let slots = after.won - before.won;
-            self.log(|| format!("{node:?} claims, or has won {slots} slots"));
+            self.log(format_args!("{node:?} claims, or has won {slots} slots"));
         }
         self.outcome.mark_counts(before, after);
         for action in actions {
             self.act(node, action)?;
         }
+        self.answerer = None;
         Ok(())
     }
 
@@ -177,7 +187,7 @@ impl World {
             Action::Reply { to, reply } => self.replied(node, to, reply)?,
             Action::Deliver { delivery, .. } => self.delivered(node, &delivery)?,
             Action::Drained => {
-                self.log(|| format!("{node:?} is drained"));
+                self.log(format_args!("{node:?} is drained"));
                 self.outcome.mark("leave", 1);
                 self.remove(node);
             }
@@ -190,25 +200,56 @@ impl World {
         Ok(())
     }
 
-    /// Checks what an owner says at the moment that it says it.
-    fn check_sent(&mut self, owner: Incarnation, frame: &PeerFrame) -> anyhow::Result<()> {
-        match frame {
-            PeerFrame::Result {
-                slot,
-                outcome: Outcome::Published { position: Some(position), copies },
-                ..
-            } if self.checks => {
-                let living = self.nodes.iter().map(|(node, n)| (*node, &n.core));
-                // Who died a moment ago held what it said that it held.
-                let dead = self.dead.iter().filter(|(at, ..)| self.now - at < REMEMBERED_MS);
-                let nodes = living.chain(dead.map(|(_, node, core)| (*node, core)));
-                let serving = self.nodes.get(&owner).and_then(|node| node.told);
-                let (slot, position, copies) = (*slot, *position, *copies);
-                let acknowledged = Acknowledged { owner, slot, position, copies };
-                holders::check(nodes, &self.channels, serving, self.swarm.copies, acknowledged)
+    /// Checks what an owner says to another node at the moment that it says it. What it says to its
+    /// own clients: [`World::check_told`].
+    fn check_sent(&self, owner: Incarnation, frame: &PeerFrame) -> anyhow::Result<()> {
+        let PeerFrame::Result { slot, outcome, .. } = frame else { return Ok(()) };
+        match *outcome {
+            Outcome::Published { position: Some(position), copies } if self.checks => {
+                self.check_enough(owner, copies)?;
+                let core = self.nodes.get(&owner).map(|node| &node.core);
+                let place = (*slot, position);
+                let held = core.and_then(|core| holders::publication(core, &self.channels, place));
+                held.map_or(Ok(()), |held| {
+                    holders::check(&self.holders(self.remembered_ms()), *slot, held, copies)
+                        .with_context(|| format!("{owner:?} acknowledges {position:?}"))
+                })
             }
+            Outcome::Changed { copies } if self.checks => self.check_enough(owner, copies),
             _ => Ok(()),
         }
+    }
+
+    /// Checks what a node tells its client that is held.
+    pub(super) fn check_told(
+        &self,
+        node: Incarnation,
+        held: Held<'_>,
+        copies: u8,
+    ) -> anyhow::Result<()> {
+        if !self.checks {
+            return Ok(());
+        }
+        if self.answerer.is_none() {
+            self.check_enough(node, copies)?;
+        }
+        let (Held::Publication(channel, ..) | Held::Change(channel, _)) = held;
+        // It may have hung itself since it was told.
+        let holders = self.holders(2 * self.remembered_ms());
+        holders::check(&holders, channel.slot(self.swarm.slots), held, copies)
+            .with_context(|| format!("{node:?} tells a client"))
+    }
+
+    fn check_enough(&self, owner: Incarnation, copies: u8) -> anyhow::Result<()> {
+        let serving = self.nodes.get(&owner).and_then(|node| node.told);
+        holders::check_enough(owner, serving, self.swarm.copies, copies)
+    }
+
+    /// Who lives, and who died within this: it held what it said that it held.
+    fn holders(&self, died_within_ms: u64) -> Vec<(Incarnation, &Core)> {
+        let living = self.nodes.iter().map(|(node, n)| (*node, &n.core));
+        let dead = self.dead.iter().filter(|(at, ..)| self.now - at < died_within_ms);
+        living.chain(dead.map(|(_, node, core)| (*node, core))).collect()
     }
 
     fn send(
@@ -222,7 +263,10 @@ impl World {
             self.network.send((from, to, lane), frame, self.now, &mut self.random)?
         {
             self.sent.frames += 1;
-            self.sent.bytes += flight.len() as u64;
+            self.sent.bytes += flight.bytes().len() as u64;
+            if flight.lane == Lane::Bulk {
+                self.copies(from, to, at);
+            }
             self.plan_at(Due::Arrive(flight), at);
         }
         Ok(())
@@ -233,7 +277,7 @@ impl World {
             && joiner.state == State::Joining
         {
             joiner.state = State::Up;
-            self.log(|| format!("{node:?} turns up"));
+            self.log(format_args!("{node:?} turns up"));
             self.spread(node, State::Up);
         }
         Ok(())
@@ -244,7 +288,8 @@ impl World {
         if self.nodes.contains_key(&node) {
             self.spread(node, State::Dead);
             let gone = self.nodes.remove(&node);
-            self.dead.retain(|(at, ..)| self.now - at < REMEMBERED_MS);
+            let longest_ms = 2 * self.remembered_ms();
+            self.dead.retain(|(at, ..)| self.now - at < longest_ms);
             self.dead.extend(gone.map(|gone| (self.now, node, gone.core)));
             let Gone { subscribers, unknown } = self.clients.forget_node(node);
             for client in subscribers {
@@ -257,9 +302,17 @@ impl World {
         }
     }
 
+    /// For how long somebody may count on who is dead.
+    fn remembered_ms(&self) -> u64 {
+        let paused_ms = if self.swarm.long_pauses { LONGEST_PAUSE_MS } else { 0 };
+        REMEMBERED_MS + paused_ms
+    }
+
     pub(super) fn up(&self) -> Vec<Incarnation> {
-        let up =
-            self.nodes.iter().filter(|(node, n)| n.state == State::Up && Some(**node) != self.mute);
+        let up = self
+            .nodes
+            .iter()
+            .filter(|(node, n)| n.state == State::Up && !self.outcasts.contains(node));
         up.map(|(node, _)| *node).collect()
     }
 
@@ -270,7 +323,15 @@ impl World {
 
     /// The nodes that can be heard, as they are.
     pub(super) fn truth(&self) -> Vec<Seen> {
-        let heard = self.nodes.values().filter(|n| Some(n.id.incarnation) != self.mute);
+        let heard = self.nodes.values().filter(|n| !self.outcasts.contains(&n.id.incarnation));
         heard.map(|node| Seen { id: node.id.clone(), state: node.state }).collect()
     }
+}
+
+/// Who answers what clients of the node asked that this happens to.
+fn answerer(event: &Event) -> Option<Incarnation> {
+    let Event::Frames { from, frames } = event else { return None };
+    let answers =
+        |frame: &PeerFrame| matches!(frame, PeerFrame::Result { .. } | PeerFrame::Answer { .. });
+    frames.iter().any(answers).then_some(*from)
 }

@@ -43,7 +43,8 @@ impl World {
         self.plan(Due::Person(person), LOOK_MS);
         self.watch(person)?;
         let now = self.now;
-        let reaches = |node: Incarnation| self.nodes.contains_key(&node) && self.mute != Some(node);
+        let reaches =
+            |node: Incarnation| self.nodes.contains_key(&node) && !self.outcasts.contains(&node);
         let Person { at, connected, back_at, .. } = self.clients.people[person];
         let hangs = |node: Incarnation| self.nodes.get(&node).is_some_and(|n| n.paused.is_some());
         let hung = at.is_some_and(|(node, _)| hangs(node));
@@ -76,13 +77,14 @@ impl World {
         let long_ms = if long { OFFLINE_AFTER_MS + 1_500 } else { 0 };
         let back_at = self.now + long_ms + self.random.random_range(50..1_500);
         self.clients.people[person].go(self.now, back_at);
-        self.log(|| format!("p{person} is gone until {back_at}"));
+        self.log(format_args!("p{person} is gone until {back_at}"));
     }
 
     /// Who watches looks for another node when the one before is gone.
     fn watch(&mut self, person: usize) -> anyhow::Result<()> {
         let watched = self.clients.people[person].watched;
-        let reaches = |node: Incarnation| self.nodes.contains_key(&node) && self.mute != Some(node);
+        let reaches =
+            |node: Incarnation| self.nodes.contains_key(&node) && !self.outcasts.contains(&node);
         if watched.is_some_and(|(node, _)| reaches(node)) {
             return Ok(());
         }
@@ -103,7 +105,7 @@ impl World {
         if done {
             self.clients.people[person].arrive(now);
             self.outcome.mark("user connected", 1);
-            self.log(|| format!("p{person} is connected"));
+            self.log(format_args!("p{person} is connected"));
         } else {
             self.clients.people[person].go(now, now + 100);
         }
@@ -152,7 +154,7 @@ impl World {
     }
 
     fn told(&mut self, person: usize, online: bool) -> anyhow::Result<()> {
-        self.log(|| format!("who watches p{person} is told that online is {online}"));
+        self.log(format_args!("who watches p{person} is told that online is {online}"));
         // Where a live node may be taken for dead, so may its users be for away.
         let strict = self.swarm.scenario.is_strict();
         let now = self.now;

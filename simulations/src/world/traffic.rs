@@ -9,6 +9,7 @@ use rand::Rng;
 use orbweb::delivery::event::{
     Ask, Delivery, DeliveryBody, History, Recover, Reply, Request, RequestId, ShardId,
 };
+use orbweb::ownership::serving::Serving;
 use orbweb::ownership::stream::READ_LEN_MAX;
 use orbweb::protocol::channel::Channel;
 use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
@@ -16,6 +17,7 @@ use orbweb::protocol::message::{ClientInfo, Message, Publication};
 use orbweb::protocol::user::UserChange;
 
 use super::{Due, Node, QUIET_MS, World, all_channels, is_fleeting, is_lasting, options};
+use crate::checkers::holders::Held;
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::{Asked, Subscriber};
 use crate::scenario::Scenario;
@@ -81,6 +83,8 @@ impl World {
         self.clients.sent += 1;
         let payload = self.clients.sent;
         self.clients.sent_at.resize(payload as usize + 1, self.now);
+        self.clients.sent_by.resize(payload as usize, None);
+        self.clients.sent_by.push(Some(node));
         let keyed = !is_fleeting(&channel) && self.random.random_range(0..KEYED_EVERY) == 0;
         if keyed && impatient && self.random.random_bool(IMPATIENT) {
             let wait = self.random.random_range(PATIENCE_MS);
@@ -111,6 +115,7 @@ impl World {
             return Ok(());
         }
         let Some(node) = self.any_up() else { return Ok(()) };
+        self.clients.sent_by[payload as usize] = None;
         self.publish_payload(node, channel, payload, true)
     }
 
@@ -120,10 +125,17 @@ impl World {
         channel: Channel,
         payload: u64,
         keyed: bool,
-        position: Option<Position>,
+        (position, copies): (Option<Position>, u8),
+        node: Incarnation,
     ) -> anyhow::Result<()> {
         if let Some(position) = position {
             self.names.check(&channel, position, payload)?;
+            self.clients.acknowledged_under.entry(payload).or_insert(position.epoch.epoch);
+        }
+        if let Some(position) = position.filter(|_| is_lasting(&channel)) {
+            let data = payload.to_string();
+            let held = Held::Publication(&channel, position, data.as_bytes());
+            self.check_told(node, held, copies)?;
         }
         let repeated = keyed && !self.clients.keyed.insert(payload);
         self.clients.repeated += u64::from(repeated);
@@ -158,9 +170,8 @@ impl World {
             2 => UserChange::Delete { key: name.into() },
             _ => UserChange::Set { key: name.into(), value },
         };
-        let field = change.field();
         let number = self.clients.writes.begin(&user, change.clone(), self.now);
-        let asked = Asked::Change { user: user.clone(), field, number };
+        let asked = Asked::Change { user: user.clone(), change: change.clone(), number };
         self.ask(node, user, Ask::Change(change), Some(asked))
     }
 
@@ -172,13 +183,15 @@ impl World {
 
     pub(super) fn read(&mut self) -> anyhow::Result<()> {
         let Some(node) = self.any_up() else { return Ok(()) };
-        self.read_user(node)?;
+        if self.swarm.scenario.is_strict() {
+            self.read_user(node)?;
+        }
         let channel = self.any_channel();
         if !is_lasting(&channel) {
             return Ok(());
         }
         let acknowledged = self.clients.acknowledged.get(&channel).map_or(0, Vec::len);
-        let asked = Asked::Read { channel: channel.clone(), acknowledged };
+        let asked = Asked::Read { channel: channel.clone(), acknowledged, at: self.now };
         let history = History { limit: 300, since: None, reverse: true };
         self.ask(node, channel, Ask::History(history), Some(asked))
     }
@@ -234,7 +247,7 @@ impl World {
         }
         // As SDKs do: one that can be reached.
         let mut node = subscriber.node;
-        let gone = self.nodes.get(&node).is_none_or(|_| Some(node) == self.mute);
+        let gone = !self.nodes.contains_key(&node) || self.outcasts.contains(&node);
         if gone {
             match self.any_up() {
                 Some(up) => node = up,
@@ -283,16 +296,17 @@ impl World {
         match (self.clients.waiting.remove(&(node, to)), reply) {
             (
                 Some(Asked::Publish { channel, payload, keyed }),
-                Reply::Published { position, .. },
-            ) => self.published(channel, payload, keyed, position)?,
+                Reply::Published { position, copies },
+            ) => self.published(channel, payload, keyed, (position, copies), node)?,
             (Some(Asked::Publish { channel, payload, keyed: true }), _) => {
                 self.clients.failed += 1;
                 self.plan(Due::Repeat { channel, payload }, 300);
             }
-            (Some(Asked::Change { user, field, number }), Reply::Changed { copies }) => {
+            (Some(Asked::Change { user, change, number }), Reply::Changed { copies }) => {
                 anyhow::ensure!(copies > 0, "I4: a change of {user} is held by nobody");
+                self.check_told(node, Held::Change(&user, &change), copies)?;
                 self.outcome.mark("user changed", 1);
-                self.clients.writes.acknowledge(&user, field, number, self.now);
+                self.clients.writes.acknowledge(&user, change.field(), number, self.now);
             }
             (Some(Asked::Attributes { user, at }), Reply::Attributes(attributes)) => {
                 for key in (0..FIELDS).map(|n| format!("f{n}")) {
@@ -302,8 +316,12 @@ impl World {
                 }
                 self.outcome.mark("attributes read", 1);
             }
-            // It may have been applied or not: a client can't know.
-            (Some(Asked::Publish { .. } | Asked::Change { .. }), _) => self.clients.failed += 1,
+            // It may have been applied or not, or be applied later: a client can't know.
+            (Some(Asked::Publish { payload, .. }), _) => {
+                self.clients.failed += 1;
+                self.clients.sent_by[payload as usize] = None;
+            }
+            (Some(Asked::Change { .. }), _) => self.clients.failed += 1,
             (
                 Some(Asked::Subscribe { client }),
                 Reply::Subscribed { position, recovered, publications, .. },
@@ -331,15 +349,63 @@ impl World {
                 let clients = present.iter().map(|info| info.client).collect();
                 self.clients.present.insert(channel, clients);
             }
-            (Some(Asked::Read { channel, acknowledged }), Reply::History { publications, .. }) => {
+            (
+                Some(Asked::Read { channel, acknowledged, at }),
+                Reply::History { publications, .. },
+            ) => {
                 self.outcome.mark("read checked", 1);
                 let answer: anyhow::Result<Vec<u64>> =
                     publications.iter().map(|p| kept::payload(&p.message.data)).collect();
-                reads::check(&self.clients, &channel, acknowledged, &answer?)?;
+                self.check_read(node, (&channel, acknowledged, at), &answer?)?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Somebody on a node was told what is in a channel.
+    fn check_read(
+        &mut self,
+        node: Incarnation,
+        (channel, acknowledged, asked): (&Channel, usize, u64),
+        answer: &[u64],
+    ) -> anyhow::Result<()> {
+        let Some(lacked) = reads::lacked(&self.clients, channel, acknowledged, answer) else {
+            return Ok(());
+        };
+        let owner = self.answerer.unwrap_or(node);
+        if !self.swarm.scenario.is_strict() && self.may_lack(owner, (channel, lacked), asked) {
+            self.outcome.mark("read on one side of a split", 1);
+            return Ok(());
+        }
+        anyhow::bail!(
+            "I1: stale read from {owner:?}, asked at {asked}: publication {lacked} to {channel} was \
+             acknowledged before and isn't in {answer:?}"
+        )
+    }
+
+    /// Whether an owner's answer to what was asked at a time may lack a publication that was
+    /// acknowledged before.
+    fn may_lack(&self, owner: Incarnation, (channel, lacked): (&Channel, u64), asked: u64) -> bool {
+        let slot = channel.slot(self.swarm.slots);
+        let Some(core) = self.nodes.get(&owner).filter(|node| node.told == Some(Serving::Full))
+        else {
+            return true;
+        };
+        let data = lacked.to_string();
+        let held = core.core.ownership().holding(slot).into_iter();
+        let mut held = held.flat_map(|holding| holding.publications());
+        // Where lines were merged, what is late in a stream may be long known.
+        if held.any(|(other, _, message)| other == channel && *message.data == *data.as_bytes()) {
+            return true;
+        }
+        let under = self.clients.acknowledged_under.get(&lacked).copied();
+        let own = self.promises.last_own(slot, owner);
+        let (Some(under), Some(own)) = (under, own) else { return true };
+        let living = self.nodes.keys().copied();
+        let dead = self.dead.iter().filter(|(at, ..)| at + reads::LEASE_MS >= asked);
+        let others = living.chain(dead.map(|(_, node, _)| *node)).filter(|node| *node != owner);
+        reads::may_lack(&self.promises, (slot, own, under), others, asked)
     }
 
     fn subscribed(
@@ -389,11 +455,9 @@ impl World {
                 let position = (&subscriber.channel, before, slot);
                 verdicts::check(node, &watched.core, position, self.now)?;
             }
-            self.log(|| {
-                format!(
-                    "{client:?} on {node:?} isn't recovered from {before:?}, is at {position:?}"
-                )
-            });
+            self.log(format_args!(
+                "{client:?} on {node:?} isn't recovered from {before:?}, is at {position:?}"
+            ));
         }
         Ok(())
     }
