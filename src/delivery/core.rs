@@ -76,6 +76,7 @@ impl Core {
                 }
             }
             Event::LinkUp(node) => {
+                self.ownership.renew_link(node, now, &mut out);
                 let mut turn = turn(&self.ownership, now, &mut out, actions);
                 self.router.reroute(Some(node), &mut turn);
             }
@@ -96,7 +97,7 @@ impl Core {
         }
         self.flush(out, now, actions);
         if ticked {
-            self.check_drained(actions);
+            self.check_drained(now, actions);
         }
     }
 
@@ -192,13 +193,15 @@ impl Core {
     }
 
     /// A leaving node may go when it owns nothing and its clients wait for nothing.
-    fn check_drained(&mut self, actions: &mut Vec<Action>) {
+    fn check_drained(&mut self, now: Millis, actions: &mut Vec<Action>) {
         if !self.leaving || self.drained {
             return;
         }
         let world = self.ownership.world();
-        // Without anybody up or coming up there is nobody to hand over to.
-        let heirs = world.members.iter().chain(&world.joining).any(|node| *node != self.me);
+        // Without anybody up or coming up there is nobody to hand over to; but who vanished a moment ago
+        // may only hang, or this node did.
+        let hope = self.ownership.misses_members(now);
+        let heirs = hope || world.members.iter().chain(&world.joining).any(|node| *node != self.me);
         let (owned, claiming) = self.ownership.roles();
         let handed_over = owned + claiming == 0 && self.ownership.is_covered();
         if !heirs || (handed_over && self.router.is_idle()) {

@@ -37,10 +37,10 @@ pub(super) use gate::Gate;
 /// How long a slot that was won while a holder was missing gives temporary answers to positions
 /// that it doesn't know, and how long a node that vanished counts as such a holder.
 pub const INCOMPLETE_MS: u64 = 5_000;
+/// How long it is remembered who vanished.
+const DEPARTED_MS: u64 = 2 * INCOMPLETE_MS;
 /// Nodes that were here at any time and are remembered; over it only those that are here now.
 const KNOWN_MAX: usize = 1_024;
-/// How long after a change of the world strays are shown.
-const STRAYS_AFTER_CHANGE_MS: u64 = 500;
 
 /// A node that isn't alive any more.
 #[derive(Clone, Copy, Debug)]
@@ -174,9 +174,8 @@ impl Ownership {
             self.known = world.live.iter().copied().collect();
         }
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
-        self.departed.retain(|node, departed| {
-            !world.lives(*node) && now.since(departed.at) < 2 * INCOMPLETE_MS
-        });
+        self.departed
+            .retain(|node, departed| !world.lives(*node) && now.since(departed.at) < DEPARTED_MS);
         self.world = world;
         self.drop_departed_from_claims(now, out);
         // A slot isn't left to the dead.
@@ -184,8 +183,7 @@ impl Ownership {
         self.backoffs.retain(|slot, _| world.lives(table.promised(*slot).owner));
         self.claims_due = Some(now);
         self.announced_strays = Millis(0);
-        // Not at once: who owns slots now may have to claim them first.
-        self.strays_due = self.strays_due.min(now + STRAYS_AFTER_CHANGE_MS);
+        self.show_strays_soon(now);
         let world = &self.world;
         self.taken_in.retain(|(node, _), _| world.lives(*node));
         // Who has them now may not be who had them then.
@@ -312,6 +310,11 @@ impl Ownership {
     /// What this node holds of a slot.
     pub fn holding(&self, slot: Slot) -> Option<&Holding> {
         self.holdings.get(&slot)
+    }
+
+    /// Whether members vanished a moment ago without having left.
+    pub fn misses_members(&self, now: Millis) -> bool {
+        self.departed.values().any(|d| d.member && now.since(d.at) < DEPARTED_MS)
     }
 
     /// The world as last told.

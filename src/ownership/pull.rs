@@ -125,19 +125,21 @@ impl Ownership {
             return;
         }
         // The others waited for this.
-        let waiting = self.pulls_of(from).filter(|served| served.in_flight() == 0);
-        waiting.for_each(|served| served.progress = now);
+        let waiting = self.pulls_of(from).filter(|(_, served)| served.in_flight() == 0);
+        waiting.for_each(|(_, served)| served.progress = now);
         self.send_parts(from, now, out);
     }
 
-    fn pulls_of(&mut self, node: Incarnation) -> impl Iterator<Item = &mut Pull> {
-        self.pulls.range_mut((node, 0)..=(node, u64::MAX)).map(|(_, served)| served)
+    fn pulls_of(&mut self, node: Incarnation) -> impl Iterator<Item = (u64, &mut Pull)> {
+        self.pulls
+            .range_mut((node, 0)..=(node, u64::MAX))
+            .map(|((_, pull), served)| (*pull, served))
     }
 
     /// Sends a node what it pulls, as far as the budget allows: first what its claims wait for, and
     /// of that what it asked for first.
     fn send_parts(&mut self, to: Incarnation, now: Millis, out: &mut Out) {
-        let mut in_flight: u64 = self.pulls_of(to).map(|served| served.in_flight()).sum();
+        let mut in_flight: u64 = self.pulls_of(to).map(|(_, served)| served.in_flight()).sum();
         let pulls = self.pulls.range((to, 0)..=(to, u64::MAX));
         let pulls = pulls.filter(|(_, served)| !served.ended);
         let mut pulls: Vec<(bool, u64)> =
@@ -198,6 +200,19 @@ impl Ownership {
     pub(super) fn coming<'a>(&self, pulls: impl Iterator<Item = &'a u64>) -> HashSet<(Slot, u64)> {
         let pulls = pulls.filter_map(|pull| self.pulling.get(pull));
         pulls.flat_map(|pull| &pull.strays).copied().collect()
+    }
+
+    /// The link to a node is another one: what was on the one before is lost. What is pulled from the
+    /// node is asked for anew, and who pulls from here is told that parts are lost.
+    pub fn renew_link(&mut self, node: Incarnation, now: Millis, out: &mut Out) {
+        self.pulling.retain(|_, pulling| pulling.from != node);
+        self.show_strays_soon(now);
+        for pull in self.pulls_of(node).map(|(pull, _)| pull).collect::<Vec<_>>() {
+            let Some(Pull { claim, sent, .. }) = self.pulls.remove(&(node, pull)) else { continue };
+            // At least one is missing before it.
+            let (number, copies, last) = (sent + 2, vec![], true);
+            out.send(node, Lane::Bulk, PeerFrame::Pulled { claim, pull, number, copies, last });
+        }
     }
 
     /// Gives up pulls that nobody takes, and those that nobody serves.

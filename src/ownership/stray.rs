@@ -18,7 +18,16 @@ const LEAVING_SHOW_MS: u64 = 200;
 /// Slots in one frame.
 const SLOTS_PER_FRAME: usize = 2_048;
 
+/// How long after a change of the world they are.
+const AFTER_CHANGE_MS: u64 = 500;
+
 impl Ownership {
+    /// Strays are to be shown: others own their slots now, or may not have heard of them. Not at once,
+    /// since who is to own slots may have to claim them first.
+    pub(super) fn show_strays_soon(&mut self, now: Millis) {
+        self.strays_due = self.strays_due.min(now + AFTER_CHANGE_MS);
+    }
+
     /// Shows strays to the homes of their slots.
     pub(super) fn show_strays(&mut self, now: Millis, out: &mut Out) {
         if now < self.strays_due {

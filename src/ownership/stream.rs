@@ -174,6 +174,11 @@ impl Stream {
         (follows, publication)
     }
 
+    /// What is appended next begins a new epoch: it was sent before what the line has of this one.
+    pub fn begin_epoch(&mut self) {
+        self.taken_over = true;
+    }
+
     fn turn(&mut self, turn: Turn) {
         if self.lineage.len() == LINEAGE_LEN_MAX {
             self.lineage.remove(0);

@@ -38,6 +38,8 @@ struct Mesh {
     told: Vec<(Incarnation, Vec<Channel>)>,
     /// What shards were told of users' status, and when.
     heard: Vec<(u64, Incarnation, String)>,
+    /// Who may go.
+    drained: Vec<Incarnation>,
 }
 
 impl Mesh {
@@ -50,8 +52,16 @@ impl Mesh {
         let (nodes, settings) = ([1, 2, 3].map(Incarnation), Settings { copies, ..SETTINGS });
         let cores = nodes.map(|node| (node, Core::new(node, settings, node.0 as u64)));
         let lost: fn(&PeerFrame) -> bool = |_| false;
-        let (replies, told, heard) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut mesh = Self { cores: cores.into(), now: 1, numbers: 0, lost, replies, told, heard };
+        let mut mesh = Self {
+            cores: cores.into(),
+            now: 1,
+            numbers: 0,
+            lost,
+            replies: BTreeMap::new(),
+            told: vec![],
+            heard: vec![],
+            drained: vec![],
+        };
         mesh.see(&nodes);
         mesh.run(500);
         mesh
@@ -99,6 +109,7 @@ impl Mesh {
                         }
                         _ => {}
                     },
+                    Action::Drained => self.drained.push(node),
                     _ => {}
                 }
             }

@@ -116,6 +116,7 @@ impl Holding {
         let mut taken = Vec::new();
         for (channel, loose) in std::mem::take(&mut self.loose) {
             let mut names = HashMap::new();
+            self.streams.get_mut(&channel).into_iter().for_each(|line| line.begin_epoch());
             for Loose { options, entry, .. } in loose {
                 let operation = entry.operation;
                 // It may have two names, and what has the same key as another one is that one.

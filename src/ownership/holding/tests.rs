@@ -248,3 +248,25 @@ fn beside_a_line_the_latest_stay() {
     let (_, _, first) = &holding.take_loose(NOW)[0];
     assert_eq!(first.publication.offset, 12);
 }
+
+#[test]
+fn what_is_appended_anew_begins_an_epoch() {
+    let channel = Channel::parse("keyed").expect("a name");
+    let mut holding = Holding::default();
+    append_keyed(&mut holding, 7, NOW);
+    let running = holding.tops()[0].1;
+    // Its sender sent it before, and another owner took it.
+    let epoch = StreamEpoch { epoch: Epoch { term: 1, owner: Incarnation(9) }, index: 1 };
+    let publication = Publication { offset: 1, epoch, message: Arc::default() };
+    let operation = OperationId { gateway: Incarnation(2), number: 1 };
+    let entry = EntryCopy { publication, operation, ttl_ms: 60_000 };
+    let follows = Position { epoch, offset: 0 };
+    let loose = vec![(channel.clone(), LooseCopy { options: OPTIONS, follows, entry })];
+    let (applied, streams, keys, users) = (vec![], vec![], vec![], vec![]);
+    holding.merge(SlotCopy { slot: Slot(1), applied, streams, loose, keys, users }, NOW);
+    assert_eq!(holding.take_loose(NOW).len(), 1);
+    let at = (running.epoch.epoch, 8);
+    let (follows, publication) =
+        holding.append(&channel, OPTIONS, at, operation, Arc::default(), None, NOW);
+    assert_eq!((follows, publication.epoch.index), (running, 8));
+}

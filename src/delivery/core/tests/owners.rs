@@ -215,3 +215,78 @@ fn a_deaf_owner_shows_nothing_as_current_once_another_may_have_gone_on() {
         assert_eq!(reply, Some(Reply::Failed(ErrorCode::Internal)), "{copies} copies");
     }
 }
+
+#[test]
+fn what_a_broken_link_lost_of_copies_is_asked_for_again_when_the_next_is_up() {
+    for lost in
+        [(|frame| matches!(frame, PeerFrame::Pull { .. })) as fn(&PeerFrame) -> bool, |frame| {
+            matches!(frame, PeerFrame::Pulled { .. })
+        }]
+    {
+        let mut mesh = Mesh::new();
+        let [owner, successor, third] = mesh.roles();
+        mesh.publish(owner, "1");
+        mesh.cores.remove(&successor);
+        mesh.lost = lost;
+        mesh.see(&[owner, third]);
+        mesh.run(500);
+        let slot = alice().slot(SLOTS);
+        let holds = |mesh: &Mesh| {
+            let holding = mesh.cores[&third].ownership().holding(slot);
+            holding.is_some_and(|holding| !holding.is_empty())
+        };
+        assert!(!holds(&mesh), "it was to pull a copy");
+        mesh.lost = |_| false;
+        mesh.run(500);
+        assert!(!holds(&mesh), "it waits for what is lost");
+        mesh.tell(owner, Event::LinkUp(third));
+        mesh.tell(third, Event::LinkUp(owner));
+        mesh.run(100);
+        assert!(holds(&mesh));
+        assert_eq!(mesh.cores[&owner].ownership().copies().unrepaired, 0);
+    }
+}
+
+#[test]
+fn who_pulls_over_a_link_that_is_new_to_its_holder_alone_begins_anew() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    mesh.publish(owner, "1");
+    mesh.cores.remove(&successor);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Pulled { .. });
+    mesh.see(&[owner, third]);
+    mesh.run(500);
+    mesh.lost = |_| false;
+    mesh.tell(owner, Event::LinkUp(third));
+    mesh.run(100);
+    assert_eq!(mesh.cores[&owner].ownership().copies().unrepaired, 0);
+}
+
+#[test]
+fn a_leaving_node_waits_for_members_that_vanished_a_moment_ago() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    mesh.publish(owner, "1");
+    let others: Vec<_> =
+        [successor, third].map(|node| (node, mesh.cores.remove(&node))).into_iter().collect();
+    mesh.see(&[owner]);
+    mesh.tell(owner, Event::Leave);
+    mesh.run(5_000);
+    assert_eq!(mesh.drained, [], "they may be back");
+    mesh.cores.extend(others.into_iter().filter_map(|(node, core)| Some((node, core?))));
+    mesh.show(&[owner, successor, third], &[successor, third], &[]);
+    mesh.run(2_000);
+    assert_eq!(mesh.drained, [owner]);
+    assert_eq!(mesh.history(third), Ok(1), "they have what it had");
+}
+
+#[test]
+fn a_leaving_node_waits_for_nobody_for_ever() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    mesh.cores.retain(|node, _| *node == owner);
+    mesh.see(&[owner]);
+    mesh.tell(owner, Event::Leave);
+    mesh.run(11_000);
+    assert_eq!(mesh.drained, [owner], "{successor:?} and {third:?} are gone");
+}
