@@ -1,4 +1,6 @@
 //! Virtual membership: what each node believes in, each at its own time. Late, and on demand wrong.
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use orbweb::delivery::event::Outlook;
@@ -56,12 +58,32 @@ pub(crate) fn outlook(seen: &[Seen], slots: u16, serving: Serving) -> Arc<Outloo
     let joining: Vec<Member> = of(State::Joining).map(member).collect();
     let planned = View::new(view.members().iter().cloned().chain(joining.iter().cloned()));
     Arc::new(Outlook {
-        placement: Arc::new(Placement::compute(&view, slots)),
-        planned: Arc::new(Placement::compute(&planned, slots)),
+        placement: placement(&view, slots),
+        planned: placement(&planned, slots),
         joining,
         outside: of(State::Leaving).chain(of(State::Away)).map(|s| s.id.clone()).collect(),
         serving,
         view,
+    })
+}
+
+/// Placements that are kept: nodes see the same views, one after the other.
+const KEPT: usize = 16;
+
+/// The placement of a view, kept from the last time that it was asked for.
+fn placement(view: &View, slots: u16) -> Arc<Placement> {
+    thread_local! {
+        static LAST: RefCell<VecDeque<(u64, u16, Arc<Placement>)>> = RefCell::default();
+    }
+    let hash = view.hash();
+    LAST.with_borrow_mut(|last| {
+        if let Some((.., known)) = last.iter().find(|(h, s, _)| (*h, *s) == (hash, slots)) {
+            return known.clone();
+        }
+        let computed = Arc::new(Placement::compute(view, slots));
+        last.push_front((hash, slots, computed.clone()));
+        last.truncate(KEPT);
+        computed
     })
 }
 
