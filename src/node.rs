@@ -157,14 +157,23 @@ impl<L: Listener> Node<L> {
     }
 }
 
-/// Turns the node up once it has been told everything, or after [`LEARN_TIMEOUT`].
-async fn turn_up(state: impl FnOnce(State), mut progress: watch::Receiver<Progress>) {
+/// Turns a joining node up once it has been told everything, or after [`LEARN_TIMEOUT`].
+async fn turn_up(
+    mut state: watch::Receiver<State>,
+    mut progress: watch::Receiver<Progress>,
+    set_state: impl FnOnce(State),
+) {
     let caught_up = progress.wait_for(|progress| progress.caught_up);
-    match timeout(LEARN_TIMEOUT, caught_up).await {
-        Ok(_) => tracing::info!("node.caught_up"),
-        Err(_) => tracing::warn!(after = ?LEARN_TIMEOUT, "node.up_without_all_copies"),
+    tokio::select! {
+        biased;
+        // It founds a cluster and has nothing to be told, or leaves before it was up.
+        _ = state.wait_for(|state| *state != State::Joining) => return,
+        told = timeout(LEARN_TIMEOUT, caught_up) => match told {
+            Ok(_) => tracing::info!("node.caught_up"),
+            Err(_) => tracing::warn!(after = ?LEARN_TIMEOUT, "node.up_without_all_copies"),
+        },
     }
-    state(State::Up);
+    set_state(State::Up);
 }
 
 /// A message with the cause, for the process that ends because of it.

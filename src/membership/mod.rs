@@ -125,6 +125,11 @@ impl Membership {
         facts::raise(&self.state, state);
     }
 
+    /// The state that this node announces, now and from now on.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
     /// [`Membership::set_state`] for a task of its own.
     pub fn state_setter(&self) -> impl FnOnce(State) + Send + 'static {
         let own = self.state.clone();

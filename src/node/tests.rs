@@ -103,3 +103,27 @@ async fn a_node_whose_core_takes_nothing_leaves_in_time() {
     timeout(PATIENCE, node.drain(WITHIN)).await.expect("an end");
     assert!(started.elapsed() <= WITHIN, "took {:?}", started.elapsed());
 }
+
+/// Whether a node that is in that state, and learns that it has caught up or doesn't, is turned up, and
+/// when.
+async fn turned_up(state: State, caught_up: bool) -> Option<Duration> {
+    let (_state, states) = watch::channel(state);
+    let (_progress, progress) = watch::channel(Progress { caught_up, ..Progress::default() });
+    let (began, mut turned) = (Instant::now(), None);
+    turn_up(states, progress, |state| turned = Some((state, began.elapsed()))).await;
+    turned.map(|(state, after)| {
+        assert_eq!(state, State::Up);
+        after
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_joining_node_turns_up_when_it_was_told_all_or_after_a_minute() {
+    assert_eq!(turned_up(State::Joining, true).await, Some(Duration::ZERO));
+    assert_eq!(turned_up(State::Joining, false).await, Some(LEARN_TIMEOUT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_founds_a_cluster_waits_for_nothing() {
+    assert_eq!(turned_up(State::Up, false).await, None);
+}

@@ -132,7 +132,7 @@ pub(super) async fn start<L: Listener>(
             };
             tasks.push(tokio::spawn(look.run(membership.snapshots())));
             let state = membership.state_setter();
-            tasks.push(tokio::spawn(turn_up(state, progress_in.clone())));
+            tasks.push(tokio::spawn(turn_up(membership.state(), progress_in.clone(), state)));
         }
         None => {
             let alone = Arc::new(alone(&id, &config));
