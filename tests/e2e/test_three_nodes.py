@@ -238,6 +238,19 @@ async def test_a_drain_ends_within_its_time_limit():
 
 async def test_a_drain_without_anybody_to_hand_over_to_ends_at_once():
     async with cluster(2, more='drain_timeout = "60s"\n') as c:
+        for node in c:
+            node.terminate()
+            assert await node.exit_code(within=5) == 0
+
+
+async def test_a_drain_waits_for_who_died_a_moment_ago():
+    async with cluster(2, more='drain_timeout = "60s"\n') as c:
+        await c[1].call("publish", channel="long:kept", data="kept")
         c[0].kill()
+        await c.gone(c[0], "long:kept", within=5)
         c[1].terminate()
-        assert await c[1].exit_code(within=5) == 0
+        await eventually(lambda: "node.leaving" in c[1].log, 5, "the drain began")
+        await c[0].start()
+        assert await c[1].exit_code(within=15) == 0
+        past = await c[0].call("history", channel="long:kept", limit=10)
+        assert [pub["data"] for pub in past["publications"]] == ["kept"]
