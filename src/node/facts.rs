@@ -173,9 +173,7 @@ impl Facts {
         self.inspections.end(number);
         reports
     }
-}
 
-impl Facts {
     /// Which other members are in another view, or have slots with too few copies, as sentences. Who
     /// doesn't answer has none.
     async fn reasons_of_others(&self) -> Vec<String> {
@@ -183,7 +181,7 @@ impl Facts {
         let members = snapshot.iter().flat_map(|snapshot| &snapshot.members);
         let others = members.map(|member| member.id.clone()).filter(|id| *id != self.id);
         let reports = self.ask_others(&others.collect::<Vec<_>>()).await;
-        let ours = self.report().view_hash;
+        let ours = format!("{:016x}", self.status.load().view_hash);
         let reason = |report: NodeReport| {
             let (name, short) = (report.name, report.slots_unrepaired);
             let moving = report.view_hash != ours;

@@ -24,7 +24,7 @@ pub(super) use copies::ENTRY_BYTES;
 pub(super) use digest::update_position;
 use keys::Keys;
 pub use keys::{KEY_MS, KEYS_MAX};
-pub use loose::LINES_MAX;
+pub use loose::{LINES_MAX, LOOSE_MIN};
 use loose::{Loose, Settled};
 pub use pieces::Pieces;
 

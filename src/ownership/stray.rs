@@ -13,13 +13,12 @@ use crate::protocol::time::Millis;
 
 /// How often strays are shown without a change of the world.
 pub const SHOW_STRAYS_MS: u64 = 5_000;
+/// How long after such a change they are.
+const AFTER_CHANGE_MS: u64 = 500;
 /// How often a leaving node shows what it holds: it stays until others have it.
 const LEAVING_SHOW_MS: u64 = 200;
 /// Slots in one frame.
 const SLOTS_PER_FRAME: usize = 2_048;
-
-/// How long after a change of the world they are.
-const AFTER_CHANGE_MS: u64 = 500;
 
 impl Ownership {
     /// Strays are to be shown: others own their slots now, or may not have heard of them. Not at once,

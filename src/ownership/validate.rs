@@ -241,6 +241,7 @@ fn parted(sides: &SidesCopy) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ids::Incarnation;
 
     fn range(first: u16, last: u16) -> (SlotRange, u64) {
         (SlotRange { first: Slot(first), last: Slot(last) }, 1)
@@ -255,6 +256,28 @@ mod tests {
         assert_eq!(prepare(vec![range(0, 63); 2]), Err(Invalid::Ranges));
         let term = vec![(range(0, 1).0, u64::MAX)];
         assert_eq!(prepare(term), Err(Invalid::Count));
+    }
+
+    #[test]
+    fn an_answer_names_no_more_nodes_than_there_can_be() {
+        let promise = |nodes: usize| {
+            let live = vec![Incarnation(1); nodes];
+            let (claim, attempt, part, last) = (1, 0, 0, true);
+            let (rejected, digests, interest) = (vec![], vec![], vec![]);
+            let frame = PeerFrame::Promise {
+                claim,
+                attempt,
+                part,
+                rejected,
+                digests,
+                interest,
+                live,
+                last,
+            };
+            check(&frame, 64)
+        };
+        assert_eq!(promise(LIVE_MAX), Ok(()));
+        assert_eq!(promise(LIVE_MAX + 1), Err(Invalid::Nodes));
     }
 
     #[test]

@@ -210,7 +210,11 @@ fn limits() -> String {
         ),
         (
             "publications of parts of a split that wait beside a stream",
-            format!("{} times its size", ownership::holding::LINES_MAX),
+            format!(
+                "{} times its size, or {}",
+                ownership::holding::LINES_MAX,
+                ownership::holding::LOOSE_MIN
+            ),
             "the earliest go, as they would from the stream",
         ),
         ("frame between nodes", mib(peers::FRAME_BYTES_MAX), "the link is closed"),

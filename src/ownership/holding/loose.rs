@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Holding;
-use crate::ownership::stream::{Entry, Stream};
+use crate::ownership::stream::{Entry, HISTORY_SIZE_MAX, Stream};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::Position;
 use crate::protocol::message::OperationId;
@@ -14,7 +14,7 @@ use crate::protocol::time::Millis;
 /// ones alone are more than it keeps.
 pub const LINES_MAX: usize = 4;
 /// The same for streams that keep little.
-pub(super) const LOOSE_MIN: usize = 1_024;
+pub const LOOSE_MIN: usize = 1_024;
 
 /// A publication without a place on its channel's line: what it follows isn't here, or its line and
 /// the channel's have parted. It belongs to what is held, and travels with it, until it finds its
@@ -63,7 +63,8 @@ impl Holding {
             let name = (loose.entry.publication.position(), operation);
             let of = |l: &Loose| (l.entry.publication.position(), l.entry.operation);
             if let Err(at) = beside.binary_search_by_key(&name, of) {
-                let most = LOOSE_MIN.max(LINES_MAX * loose.options.history_size as usize);
+                let size = loose.options.history_size.min(HISTORY_SIZE_MAX);
+                let most = LOOSE_MIN.max(LINES_MAX * size as usize);
                 beside.insert(at, loose);
                 let beyond = beside.len().saturating_sub(most);
                 beside.drain(..beyond);

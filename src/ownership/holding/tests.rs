@@ -4,8 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::keys::KEYS_HELD_MAX;
-use super::loose::LOOSE_MIN;
-use super::{Holding, KEY_MS, KEYS_MAX, Pieces};
+use super::{Holding, KEY_MS, KEYS_MAX, LOOSE_MIN, Pieces};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{Epoch, Incarnation, Position, Slot, StreamEpoch};
 use crate::protocol::message::{Message, OperationId, Publication};
