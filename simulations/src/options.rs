@@ -90,6 +90,8 @@ const CHANNEL_EVERY_MS: u64 = 20;
 pub(crate) struct Swarm {
     pub(crate) scenario: Scenario,
     pub(crate) nodes: usize,
+    /// Users who come and go, and are watched.
+    pub(crate) people: usize,
     pub(crate) slots: u16,
     pub(crate) copies: u8,
     pub(crate) channels: usize,
@@ -151,6 +153,9 @@ impl Swarm {
         let moves = if scenario == chaos { 0.3 } else { of(&[Scenario::Moves, storms], 1.0) };
         let outcasts = maybe(of(&[chaos], 0.3), 1..3) as u8;
         let deaf_for_ever = outcasts.min(maybe(0.7, 1..3) as u8);
+        let large = maybe(0.04, 1..2) > 0;
+        let (faulty_ms, publish_every_ms) =
+            if large { (8_000..20_000, 2..30) } else { (2_000..7_000, 10..70) };
         let drawn = Self {
             scenario,
             crash_every_ms: maybe(of(&[chaos], 0.8) + of(&[crashes], 1.0), 500..5_000),
@@ -162,10 +167,11 @@ impl Swarm {
             move_every_ms: maybe(moves + of(&[crashes], 0.3), 1_000..4_000),
             latency_ms: maybe(1.0, 1..40),
             bulk_ms: maybe(of(&[crashes, storms, chaos], 0.3), 10..400),
-            publish_every_ms: maybe(1.0, 2..30),
+            publish_every_ms: maybe(1.0, publish_every_ms),
             read_every_ms: maybe(1.0, 20..200),
-            faulty_ms: maybe(1.0, 8_000..20_000),
+            faulty_ms: maybe(1.0, faulty_ms),
             nodes: maybe(1.0, 3..10) as usize,
+            people: maybe(0.5, 3..4) as usize,
             channels: maybe(1.0, 3..20) as usize,
             brief: maybe(0.4, 1..4) as usize,
             fleeting: maybe(0.5, 1..6) as usize,

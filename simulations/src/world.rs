@@ -40,7 +40,7 @@ mod people;
 pub(crate) mod timeline;
 mod traffic;
 
-use crashes::Amid;
+use crashes::{Amid, RESTART_MS};
 use growth::Sent;
 use nodes::Node;
 use timeline::Timeline;
@@ -51,7 +51,9 @@ const SETTLED_MS: u64 = 6_000;
 const CONVERGING_MS: u64 = 1_000;
 const CONVERGED_LOOK_MS: u64 = 200;
 /// How long a run goes on once faults have stopped: what was left undone in it would show.
-const QUIET_MS: u64 = 16_000;
+const QUIET_MS: u64 = 9_000;
+/// The same where people are watched: who is away is called offline by then, and it has been told.
+const QUIET_WITH_PEOPLE_MS: u64 = 16_000;
 /// How long before the end it is asked who is present.
 const PRESENCE_MS: u64 = 1_500;
 /// A user's record is changed once in the time of so many publications.
@@ -128,6 +130,7 @@ pub(crate) struct World {
     timeline: Timeline,
     outcome: Outcome,
     quiet: bool,
+    last_start: u64,
 }
 
 impl World {
@@ -159,6 +162,7 @@ impl World {
             timeline,
             outcome: Outcome { runs: 1, ..Outcome::default() },
             quiet: false,
+            last_start: 0,
             swarm,
         }
     }
@@ -186,10 +190,10 @@ impl World {
         self.advance(self.swarm.faulty_ms)?;
         self.settle()?;
         self.await_converged()?;
-        self.advance(self.swarm.faulty_ms + QUIET_MS - PRESENCE_MS)?;
+        self.advance(self.end() - PRESENCE_MS)?;
         self.ask_presence()?;
         self.ask_status()?;
-        self.advance(self.swarm.faulty_ms + QUIET_MS)?;
+        self.advance(self.end())?;
         self.check_end()?;
         self.outcome.virtual_ms = self.now;
         self.outcome.acknowledged = self.clients.acknowledged_count();
@@ -204,6 +208,17 @@ impl World {
         self.outcome.mark("frame overtook others", overtook);
         self.outcome.fingerprint = self.timeline.fingerprint();
         Ok(self.outcome)
+    }
+
+    /// When the last fault has ended: who has died is back.
+    fn calm_at(&self) -> u64 {
+        self.swarm.faulty_ms.max(self.last_start)
+    }
+
+    /// When the run ends.
+    fn end(&self) -> u64 {
+        let watched = self.swarm.people > 0;
+        self.calm_at() + if watched { QUIET_WITH_PEOPLE_MS } else { QUIET_MS }
     }
 
     fn settings(&self) -> Settings {
@@ -345,7 +360,8 @@ impl World {
     /// Within some seconds everything is where it belongs. It needn't stay so at each moment: who was
     /// away for long enough is called offline even then, for example.
     fn await_converged(&mut self) -> anyhow::Result<()> {
-        let until = self.swarm.faulty_ms + SETTLED_MS;
+        self.advance(self.swarm.faulty_ms + RESTART_MS)?;
+        let until = self.calm_at() + SETTLED_MS;
         self.advance(until - CONVERGING_MS)?;
         while self.now < until && self.check_converged().is_err() {
             self.advance(self.now + CONVERGED_LOOK_MS)?;

@@ -135,10 +135,15 @@ impl Holding {
         epoch: StreamEpoch,
         now: Millis,
     ) {
-        if self.streams.get(channel).is_none_or(|stream| stream.yields_to(epoch)) {
-            self.changed();
-            self.streams.insert(channel.clone(), Box::new(Stream::new(options, epoch, now)));
+        match self.streams.get_mut(channel) {
+            Some(stream) if stream.yields_to(epoch) => stream.yield_to(options, epoch, now),
+            Some(_) => return,
+            None => {
+                let new = Stream::new(options, epoch, now);
+                self.streams.insert(channel.clone(), Box::new(new));
+            }
         }
+        self.changed();
     }
 
     /// Appends a publication under the owner's `epoch`; `index` is that of the change. Returns the

@@ -119,7 +119,7 @@ pub(super) struct Log {
     uncommitted_bytes: usize,
     /// Changes up to here were taken over with the slot: some may have been acknowledged.
     base: u64,
-    /// Nothing was held when the log began.
+    /// Nothing is held but what was logged.
     founded: bool,
     /// Whole copies that followers were asked to have.
     copies: u64,
@@ -384,8 +384,9 @@ impl Log {
         std::mem::take(&mut self.outdated)
     }
 
-    /// What is held has grown beside the log: followers need a new copy.
+    /// What is held has grown beside the log: followers need a new copy, and who comes later needs one.
     pub(super) fn outdate(&mut self) {
+        self.founded = false;
         for follower in self.followers.values_mut() {
             self.copies += 1;
             (follower.number, follower.asked) = (self.copies, None);

@@ -88,6 +88,13 @@ impl Stream {
         self.top == 0 && self.epoch() < epoch
     }
 
+    /// Begins anew under a later owner's epoch; see [`Stream::yields_to`]. A position on the line before
+    /// stays resumable: whoever stands there has seen nothing.
+    pub fn yield_to(&mut self, options: ChannelOptions, epoch: StreamEpoch, now: Millis) {
+        let before = std::mem::replace(self, Self::new(options, epoch, now));
+        self.note_empty(before);
+    }
+
     /// Notes that publications up to `offset` are committed.
     pub fn commit(&mut self, offset: u64) {
         self.committed = self.committed.max(offset.min(self.top));

@@ -67,14 +67,17 @@ pub(crate) fn check_kept(
     slots: u16,
 ) -> anyhow::Result<BTreeMap<Channel, Vec<u64>>> {
     let mut streams: BTreeMap<Channel, Vec<u64>> = BTreeMap::new();
-    for (channel, acknowledged) in &clients.acknowledged {
+    // Also those of which nothing was acknowledged: its publisher's node may have died before that.
+    let followed = clients.followers().map(|(_, subscriber)| &subscriber.channel);
+    let channels: BTreeSet<&Channel> = clients.acknowledged.keys().chain(followed).collect();
+    for channel in channels {
         let kept = stream(nodes, channel, slots)?;
         let mut once = kept.clone();
         once.sort_unstable();
         let again = once.windows(2).find(|pair| pair[0] == pair[1]);
         ensure!(again.is_none(), "I9: {channel} has a publication twice: {again:?}");
         ensure!(once.last() <= Some(&clients.sent), "I9: {channel} has what nobody sent");
-        for payload in acknowledged {
+        for payload in clients.acknowledged.get(channel).into_iter().flatten() {
             ensure!(
                 once.binary_search(payload).is_ok(),
                 "I1: publication {payload} to {channel} was acknowledged and is gone"

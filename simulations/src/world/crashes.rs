@@ -11,6 +11,9 @@ use crate::checkers::kept;
 use crate::membership::State;
 use crate::scenario::Scenario;
 
+/// Who has died is back within this.
+pub(super) const RESTART_MS: u64 = 3_000;
+
 /// Amid what a node dies while a copy is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Amid {
@@ -100,7 +103,7 @@ impl World {
         self.missing += 1;
         self.cut_short(node)?;
         self.remove(node);
-        let wait = self.random.random_range(50..3_000);
+        let wait = self.random.random_range(50..RESTART_MS);
         self.plan(Due::Restart(number), wait);
         let living: Vec<_> = self.nodes.iter().map(|(node, n)| (*node, &n.core)).collect();
         kept::check_held(&living, &self.clients, self.swarm.slots)

@@ -54,14 +54,16 @@ impl World {
         let core = Core::new(node, self.settings(), self.random.random());
         let gate = ServingGate::new(self.swarm.copies, Degraded::Half);
         let state = if first { State::Up } else { State::Joining };
-        let seen = self.nodes.values().filter(|n| {
-            let node = n.id.incarnation;
-            // Who is paused for so long that its links have ended is seen by nobody new.
-            !self.outcasts.contains(&node) && !self.network.is_isolated(node)
-        });
-        let seen = seen.map(|n| Seen { id: n.id.clone(), state: n.state });
+        let heard = self.nodes.values().filter(|n| !self.outcasts.contains(&n.id.incarnation));
+        // Who was paused for so long that its links have ended is seen by nobody new: not before it goes
+        // on, and then a moment later.
+        let (isolated, seen): (Vec<&Node>, Vec<&Node>) =
+            heard.partition(|n| self.network.is_isolated(n.id.incarnation));
+        let as_seen = |n: &Node| Seen { id: n.id.clone(), state: n.state };
+        let late: Vec<Seen> =
+            isolated.into_iter().filter(|n| n.paused.is_none()).map(as_seen).collect();
         let mut seen: BTreeMap<Incarnation, Seen> =
-            seen.map(|seen| (seen.id.incarnation, seen)).collect();
+            seen.into_iter().map(|n| (n.id.incarnation, as_seen(n))).collect();
         seen.insert(node, Seen { id: id.clone(), state });
         self.log(format_args!("{id} starts"));
         let (seeded, allowed, told) = (!first, None, None);
@@ -81,11 +83,16 @@ impl World {
             stall,
         };
         self.nodes.insert(node, new);
+        self.last_start = self.now;
         self.plan(Due::Tick(node), 1);
         if !first {
             self.plan(Due::JoinTimeout(node), JOIN_TIMEOUT_MS);
         }
         self.spread(node, state);
+        for seen in late {
+            let wait = self.random.random_range(300..600);
+            self.plan(Due::Learn { by: node, seen }, wait);
+        }
         self.look(node, true)?;
         Ok(node)
     }

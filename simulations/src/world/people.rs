@@ -11,8 +11,6 @@ use super::{Due, World};
 use crate::checkers::attendance::{OFFLINE_AFTER_MS, Person};
 use crate::clients::Asked;
 
-/// How many there are.
-pub(super) const PEOPLE: usize = 3;
 /// How often each looks around.
 const LOOK_MS: u64 = 100;
 
@@ -31,7 +29,7 @@ fn person_of(channel: &Channel) -> Option<usize> {
 
 impl World {
     pub(super) fn meet_people(&mut self) {
-        for person in 0..PEOPLE {
+        for person in 0..self.swarm.people {
             self.clients.people.push(Person::default());
             self.clients.people[person].go(0, 500);
             self.plan(Due::Person(person), 500);
@@ -163,7 +161,7 @@ impl World {
 
     /// Asks for everybody's status, to be compared with what is so.
     pub(super) fn ask_status(&mut self) -> anyhow::Result<()> {
-        for person in 0..PEOPLE {
+        for person in 0..self.swarm.people {
             let Some(node) = self.any_up() else { return Ok(()) };
             let asked = Asked::Status { person };
             self.ask(node, inbox(person).status_of_inbox(), Ask::Status, Some(asked))?;

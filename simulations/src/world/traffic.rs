@@ -16,7 +16,7 @@ use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
 use orbweb::protocol::message::{ClientInfo, Message, Publication};
 use orbweb::protocol::user::UserChange;
 
-use super::{Due, Node, QUIET_MS, World, all_channels, is_fleeting, is_lasting, options};
+use super::{Due, Node, World, all_channels, is_fleeting, is_lasting, options};
 use crate::checkers::holders::Held;
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::{Asked, Subscriber};
@@ -111,7 +111,7 @@ impl World {
     /// Somebody publishes again what has an idempotency key, wherever.
     pub(super) fn repeat(&mut self, channel: Channel, payload: u64) -> anyhow::Result<()> {
         // At the end nothing waits, so nothing new comes right before it.
-        if self.now + LAST_REPEAT_MS > self.swarm.faulty_ms + QUIET_MS {
+        if self.now + LAST_REPEAT_MS > self.end() {
             return Ok(());
         }
         let Some(node) = self.any_up() else { return Ok(()) };

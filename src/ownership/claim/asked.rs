@@ -17,6 +17,8 @@ struct Parts {
 /// How far a node is with its answer.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    /// When it was asked first.
+    pub(super) since: Millis,
     pub(super) heard: Millis,
     /// Questions since then.
     pub(super) tries: u64,
@@ -33,6 +35,7 @@ impl Asked {
     /// Is asked for the first time.
     pub(super) fn new(now: Millis) -> Self {
         Self {
+            since: now,
             heard: now,
             tries: 0,
             attempt: 0,

@@ -16,15 +16,18 @@ impl Ownership {
         let slots = claim.slots.clone();
         let mut interest = std::mem::take(&mut claim.interest);
         claim.won = Some(now);
+        // Whoever is silent lives, and may hold what was acknowledged with fewer copies. Whom only others
+        // have told of may be dead: it is as gone as who vanished when it was first asked.
+        let world = &self.world;
+        let silent = claim.asked.iter().filter(|(_, asked)| !asked.done());
+        let gone = silent.map(|(node, asked)| if world.lives(*node) { now } else { asked.since });
+        let until = gone.max().map(|at| at + INCOMPLETE_MS).unwrap_or_default();
         if complete {
             self.claims.remove(&number);
         }
-        let mut missing = self.vanished();
-        if !complete {
-            // Whoever is silent lives, and may hold what was acknowledged with fewer copies.
-            let until = now + INCOMPLETE_MS;
-            missing = Missing { incomplete_until: until, short_until: until };
-        }
+        let Missing { incomplete_until, short_until } = self.vanished();
+        let (incomplete_until, short_until) = (incomplete_until.max(until), short_until.max(until));
+        let missing = Missing { incomplete_until, short_until };
         self.counts.won += slots.len() as u64;
         self.counts.incomplete += if complete { 0 } else { slots.len() as u64 };
         for slot in &slots {

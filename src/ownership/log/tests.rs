@@ -39,6 +39,17 @@ fn who_lags_behind_and_who_stands_in_for_it_hold_a_copy_together() {
     assert_eq!(log.committed_copies(), 1, "nobody else has the first four");
 }
 
+#[test]
+fn nobody_is_whole_without_a_copy_of_what_came_beside_the_log() {
+    let mut log = Log::new(true);
+    log.add_follower(SLOW, false, Millis(0));
+    assert!(log.followers[&SLOW].is_whole(), "it was there from the first change on");
+    log.outdate();
+    log.add_follower(SPARE, false, Millis(0));
+    assert!(log.followers.values().all(|follower| !follower.is_whole()));
+    assert_eq!(log.committable(2), 0);
+}
+
 fn publish(bytes: usize) -> Change {
     let message = Message { data: vec![b' '; bytes].into(), ..Message::default() };
     let epoch = StreamEpoch { epoch: Epoch { term: 1, owner: Incarnation(1) }, index: 1 };

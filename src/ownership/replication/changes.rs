@@ -75,12 +75,12 @@ impl Ownership {
 
     /// What an owned slot holds has grown beside its log.
     pub(in crate::ownership) fn outdate_followers(&mut self, slot: Slot, now: Millis) {
-        self.log_uncommitted(slot, now);
         if let Some(log) = self.logs.get_mut(&slot) {
             log.outdate();
         } else if self.holdings.get(&slot).is_some_and(|holding| !holding.is_empty()) {
             self.open_log(slot, false, now);
         }
+        self.log_uncommitted(slot, now);
         self.due.unfollowed.insert(slot);
     }
 

@@ -111,14 +111,16 @@ impl Stream {
 
     fn merge_line(&mut self, copy: StreamCopy, now: Millis) -> Merged {
         let common = self.lineage.iter().rposition(|turn| copy.lineage.contains(turn));
+        // A line on which nothing was published goes; its epochs are remembered beside the other. In the
+        // lineage they would begin at another offset wherever another copy came home.
         if common.is_none() && copy.top == 0 && self.top > 0 {
+            self.note_side(&copy.lineage, 0, [].iter());
             return Merged::Same;
         }
         if common.is_none() && self.top == 0 && copy.top > 0 {
-            // Nothing was published on the line that was made anew here: its epochs named nothing,
-            // and go. Kept, they would begin at another offset wherever another copy came home.
             let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
-            *self = filled;
+            let empty = std::mem::replace(self, filled);
+            self.note_empty(empty);
             return Merged::Extended;
         }
         let theirs = common.map(|at| {

@@ -276,6 +276,33 @@ fn a_side_of_a_side_resumes_too() {
 }
 
 #[test]
+fn who_saw_nothing_on_an_empty_line_resumes_on_the_one_that_took_its_place() {
+    let empty = stream(3, 1..=0);
+    let held = empty.position();
+    let begun = StreamEpoch { epoch: epoch(2), index: 5 };
+    let mut anew = empty.clone();
+    anew.yield_to(options(3), begun, NOW);
+    let mut other = Stream::new(options(3), begun, NOW);
+    assert_eq!(other.resume(held, READ_LEN_MAX), Resume::Unknown);
+    let mut both_empty = empty.clone();
+    assert_eq!(both_empty.merge(copy(&other, 0), NOW), Merged::Forked(vec![]));
+    publish(&mut other, 2, 6);
+    let mut filled = empty.clone();
+    assert_eq!(filled.merge(copy(&other, 0), NOW), Merged::Extended);
+    assert_eq!(other.merge(copy(&empty, 0), NOW), Merged::Same);
+    assert_eq!(filled, other);
+    for mut line in [anew, both_empty, filled, other] {
+        let first = line.position().offset + 1;
+        (first..=3).for_each(|number| _ = publish(&mut line, 2, number + 5));
+        assert_eq!(numbers(&line, held), [6, 7, 8]);
+        publish(&mut line, 2, 9);
+        assert_eq!(line.resume(held, READ_LEN_MAX), Resume::Gone, "the first is gone");
+        line.expire(NOW);
+        assert!(!line.knows(held));
+    }
+}
+
+#[test]
 fn sides_are_forgotten_with_what_they_parted_from() {
     let (mut ours, theirs) = parted(4);
     let (at, options) = (theirs.name(4), ours.options());
