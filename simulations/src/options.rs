@@ -156,6 +156,7 @@ impl Swarm {
         let large = maybe(0.04, 1..2) > 0;
         let (faulty_ms, publish_every_ms) =
             if large { (8_000..20_000, 2..30) } else { (2_000..7_000, 10..70) };
+        let most_nodes = if maybe(0.3, 1..2) > 0 { 9 } else { 6 };
         let drawn = Self {
             scenario,
             crash_every_ms: maybe(of(&[chaos], 0.8) + of(&[crashes], 1.0), 500..5_000),
@@ -170,7 +171,7 @@ impl Swarm {
             publish_every_ms: maybe(1.0, publish_every_ms),
             read_every_ms: maybe(1.0, 20..200),
             faulty_ms: maybe(1.0, faulty_ms),
-            nodes: maybe(1.0, 3..10) as usize,
+            nodes: maybe(1.0, 3..most_nodes + 1) as usize,
             people: maybe(0.5, 3..4) as usize,
             channels: maybe(1.0, 3..20) as usize,
             brief: maybe(0.4, 1..4) as usize,
