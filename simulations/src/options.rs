@@ -153,7 +153,7 @@ impl Swarm {
         let moves = if scenario == chaos { 0.3 } else { of(&[Scenario::Moves, storms], 1.0) };
         let outcasts = maybe(of(&[chaos], 0.3), 1..3) as u8;
         let deaf_for_ever = outcasts.min(maybe(0.7, 1..3) as u8);
-        let large = maybe(0.04, 1..2) > 0;
+        let large = maybe(0.03, 1..2) > 0;
         let (faulty_ms, publish_every_ms) =
             if large { (8_000..20_000, 2..30) } else { (2_000..7_000, 10..70) };
         let most_nodes = if maybe(0.3, 1..2) > 0 { 9 } else { 6 };
@@ -172,7 +172,7 @@ impl Swarm {
             read_every_ms: maybe(1.0, 20..200),
             faulty_ms: maybe(1.0, faulty_ms),
             nodes: maybe(1.0, 3..most_nodes + 1) as usize,
-            people: maybe(0.5, 3..4) as usize,
+            people: maybe(0.35, 3..4) as usize,
             channels: maybe(1.0, 3..20) as usize,
             brief: maybe(0.4, 1..4) as usize,
             fleeting: maybe(0.5, 1..6) as usize,
