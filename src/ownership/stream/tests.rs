@@ -277,7 +277,7 @@ fn a_side_of_a_side_resumes_too() {
 
 #[test]
 fn who_saw_nothing_on_an_empty_line_resumes_on_the_one_that_took_its_place() {
-    let empty = stream(3, 1..=0);
+    let empty = Stream::new(options(3), StreamEpoch { epoch: epoch(1), index: 0 }, NOW);
     let held = empty.position();
     let begun = StreamEpoch { epoch: epoch(2), index: 5 };
     let mut anew = empty.clone();
