@@ -29,6 +29,32 @@ fn a_new_owner_shows_nothing_as_current_while_a_living_node_is_silent() {
 }
 
 #[test]
+fn whom_only_others_told_of_is_waited_for_no_longer_than_who_vanished() {
+    let mut mesh = Mesh::new();
+    let [dead, one, other] = mesh.roles();
+    let late = Incarnation(4);
+    mesh.cores.remove(&dead);
+    mesh.cores.insert(late, Core::new(late, SETTINGS, 4));
+    let nodes = [one, other, late];
+    let placement = Placement::compute(&view(&nodes), SLOTS);
+    let channels = (0..100).map(|number| Channel::parse(&format!("c{number}")).expect("a name"));
+    let of_late = |channel: &Channel| placement.owner(channel.slot(SLOTS)) == Some(late);
+    let channel = channels.into_iter().find(of_late).expect("one of its own");
+    // The others haven't noticed yet who died.
+    mesh.show(&[late], &nodes, &[]);
+    let asked = mesh.now;
+    mesh.show(&[one, other], &nodes, &[]);
+    let mut shows_at = |mesh: &mut Mesh, ms: u64| {
+        mesh.run(asked + ms - 100 - mesh.now);
+        let history = History { limit: 10, since: None, reverse: false };
+        matches!(mesh.ask_of(late, channel.clone(), Ask::History(history)), Reply::History { .. })
+    };
+    assert!(!shows_at(&mut mesh, 1_500), "it may have what was acknowledged");
+    assert!(!shows_at(&mut mesh, 4_900));
+    assert!(shows_at(&mut mesh, 5_200));
+}
+
+#[test]
 fn a_record_of_which_nothing_is_left_is_forgotten_by_all_who_hold_it() {
     let mut mesh = Mesh::new();
     let nodes = mesh.roles();
