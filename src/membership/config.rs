@@ -101,6 +101,7 @@ impl MembershipConfig {
             client_url: self.client_url.clone(),
             state,
             links: Vec::new(),
+            awaits: Vec::new(),
             protocol: self.protocol,
             copies: self.copies,
             slots: self.slots,

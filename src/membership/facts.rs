@@ -5,14 +5,15 @@ use std::str::FromStr;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::ownership::view::NameHash;
+use crate::ownership::view::{Awaited, NameHash};
 use crate::protocol::ids::Incarnation;
 
 /// Longest client URL in bytes: it travels to every node.
 pub const URL_BYTES_MAX: usize = 256;
 /// Greatest weight: 64 times 256 entries are as large a ring as is still quick to compute.
 pub const WEIGHT_MAX: u16 = 64;
-/// Most links listed: a value longer than 64 KiB would be corrupted by the gossip codec.
+/// Most links listed, and most whom a member waits for: a value longer than 64 KiB would be corrupted by
+/// the gossip codec.
 pub const LINKS_MAX: usize = 4_096;
 
 /// Where a node is in its life; it only goes on in it.
@@ -56,6 +57,8 @@ pub struct Facts {
     pub state: State,
     /// The peers that it has a working link to, sorted.
     pub links: Vec<NameHash>,
+    /// Whom it saw leave the view and waits for, sorted. Who says nothing of it waits for nobody.
+    pub awaits: Vec<Awaited>,
     /// Version of the frames between nodes that it speaks.
     pub protocol: u32,
     /// Its number of copies: a member with another one is of another cluster.
@@ -88,6 +91,8 @@ const CLIENT_URL: &str = "url";
 pub(super) const STATE: &str = "state";
 /// Key of the list of links in gossip.
 pub(super) const LINKS: &str = "links";
+/// Key of the list of those waited for in gossip.
+pub(super) const AWAITS: &str = "awaits";
 const PROTOCOL: &str = "proto";
 const COPIES: &str = "copies";
 const SLOTS: &str = "slots";
@@ -104,6 +109,7 @@ impl Facts {
             (SLOTS, self.slots.to_string()),
             (WEIGHT, self.weight.to_string()),
             (LINKS, self.links_text()),
+            (AWAITS, self.awaits_text()),
             (STATE, self.state.as_str().to_owned()),
         ];
         pairs.map(|(key, value)| (key.to_owned(), value)).into()
@@ -114,14 +120,14 @@ impl Facts {
         self.state.as_str()
     }
 
-    /// The value of the links' key: eight hexadecimal digits a peer.
+    /// The value of the links' key.
     pub(super) fn links_text(&self) -> String {
-        let mut text = String::with_capacity(8 * self.links.len());
-        for link in self.links.iter().take(LINKS_MAX) {
-            // Writing to a string can't fail.
-            let _ = write!(text, "{:08x}", link.0);
-        }
-        text
+        text_of(self.links.iter().map(|link| link.0))
+    }
+
+    /// The value of the key of those waited for.
+    pub(super) fn awaits_text(&self) -> String {
+        text_of(self.awaits.iter().map(|node| node.0))
     }
 
     /// Reads what gossip carried; unknown keys are skipped.
@@ -139,7 +145,8 @@ impl Facts {
             incarnation: number(INCARNATION, text(INCARNATION)?)?,
             client_url: client_url.to_owned(),
             state: read_state(text(STATE)?)?,
-            links: read_links(text(LINKS)?)?,
+            links: read_list(LINKS, text(LINKS)?, NameHash)?,
+            awaits: read_list(AWAITS, value_of(AWAITS).unwrap_or(""), Awaited)?,
             protocol: number(PROTOCOL, text(PROTOCOL)?)?,
             copies: number(COPIES, text(COPIES)?)?,
             slots: number(SLOTS, text(SLOTS)?)?,
@@ -162,18 +169,32 @@ fn read_state(text: &str) -> Result<State, FactsError> {
     state.ok_or_else(|| unreadable(STATE, text))
 }
 
-fn read_links(text: &str) -> Result<Vec<NameHash>, FactsError> {
+/// A list in gossip: eight hexadecimal digits an entry.
+fn text_of(list: impl ExactSizeIterator<Item = u32>) -> String {
+    let mut text = String::with_capacity(8 * list.len());
+    for entry in list.take(LINKS_MAX) {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{entry:08x}");
+    }
+    text
+}
+
+fn read_list<T: Ord>(
+    key: &'static str,
+    text: &str,
+    entry: impl Fn(u32) -> T,
+) -> Result<Vec<T>, FactsError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !digits || !text.len().is_multiple_of(8) || text.len() > 8 * LINKS_MAX {
-        return Err(unreadable(LINKS, text));
+        return Err(unreadable(key, text));
     }
-    let link = |at: usize| u32::from_str_radix(&text[at..at + 8], 16);
-    let links: Result<Vec<u32>, _> = (0..text.len()).step_by(8).map(link).collect();
-    let mut links: Vec<NameHash> =
-        links.map_err(|_| unreadable(LINKS, text))?.into_iter().map(NameHash).collect();
-    links.sort_unstable();
-    links.dedup();
-    Ok(links)
+    let number = |at: usize| u32::from_str_radix(&text[at..at + 8], 16);
+    let numbers: Result<Vec<u32>, _> = (0..text.len()).step_by(8).map(number).collect();
+    let mut list: Vec<T> =
+        numbers.map_err(|_| unreadable(key, text))?.into_iter().map(entry).collect();
+    list.sort_unstable();
+    list.dedup();
+    Ok(list)
 }
 
 #[cfg(test)]
@@ -188,6 +209,7 @@ mod tests {
             client_url: "ws://a:8000".to_owned(),
             state: State::Up,
             links: vec![NameHash(3), NameHash(0xffff_fff0)],
+            awaits: vec![Awaited(7)],
             protocol: 1,
             copies: 2,
             slots: 16384,
@@ -204,6 +226,9 @@ mod tests {
         let mut pairs: BTreeMap<_, _> = facts().to_pairs().into_iter().collect();
         pairs.insert("from-the-future".to_owned(), "x".to_owned());
         assert_eq!(read(&pairs), Ok(facts()));
+        pairs.remove(AWAITS);
+        let waits_for_nobody = Facts { awaits: vec![], ..facts() };
+        assert_eq!(read(&pairs), Ok(waits_for_nobody), "an earlier version doesn't say");
     }
 
     #[test]
@@ -224,6 +249,7 @@ mod tests {
     fn foreign_values_are_errors_not_panics() {
         let cases = [
             (LINKS, "abc"),
+            (AWAITS, "0123456"),
             (LINKS, "ééééaaaa"),
             (STATE, "asleep"),
             (WEIGHT, "0"),

@@ -237,6 +237,7 @@ impl Gossip {
                 let state = chitchat.self_node_state();
                 // A value that stays the same isn't sent again.
                 state.set(facts::LINKS, facts.links_text());
+                state.set(facts::AWAITS, facts.awaits_text());
                 state.set(facts::STATE, facts.state_text());
             })
             .await;

@@ -72,7 +72,7 @@ impl Roster {
             liveness: Liveness::new(millis(config.detector.hold)),
             verdicts: Verdicts::new(&config.detector),
             links: LinkReport::default(),
-            tracker: ViewTracker::default(),
+            tracker: ViewTracker::new(config.id.incarnation),
             lost: BTreeMap::new(),
         }
     }
@@ -90,11 +90,19 @@ impl Roster {
         self.describe_me(now, inputs);
         let members = self.members(now, stalled, inputs.sightings);
         let up = members.iter().filter(|member| member.facts.state == State::Up);
-        let candidates =
-            up.map(|m| Candidate { member: m.member(), links: m.facts.links.clone() }).collect();
+        let candidate = |m: &Arc<LiveMember>| {
+            let (links, awaits) = (m.facts.links.clone(), m.facts.awaits.clone());
+            Candidate { member: m.member(), links, awaits }
+        };
+        let candidates = up.map(candidate).collect();
+        let view = self.tracker.observe(now, candidates);
+        let awaits = self.tracker.awaits();
+        if self.me.facts.awaits != awaits {
+            Arc::make_mut(&mut self.me).facts.awaits = awaits;
+        }
         Snapshot {
             me: self.me.id.clone(),
-            view: self.tracker.observe(now, candidates),
+            view,
             targets: self.targets(&members, inputs.seeds),
             relays: relays(&self.me.id, &members, inputs.linked),
             seeds: inputs.seeds.addresses.clone(),

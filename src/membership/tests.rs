@@ -29,6 +29,7 @@ pub(super) fn live_member(name: &str, incarnation: u128) -> LiveMember {
             client_url: String::new(),
             state: State::Up,
             links: Vec::new(),
+            awaits: Vec::new(),
             protocol: 1,
             copies: 2,
             slots: 16384,

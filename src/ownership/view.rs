@@ -77,6 +77,17 @@ impl NameHash {
     }
 }
 
+/// An incarnation in the lists of those whom members wait for: short, as names are in lists of links.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Awaited(pub u32);
+
+impl Awaited {
+    /// The short form of an incarnation: a contract of the cluster.
+    pub fn of(node: Incarnation) -> Self {
+        Self(xxh3_64(&node.0.to_le_bytes()) as u32)
+    }
+}
+
 /// What gossip says of a member that is live and `up`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
@@ -84,6 +95,8 @@ pub struct Candidate {
     pub member: Member,
     /// The peers that it has a working link to, sorted.
     pub links: Vec<NameHash>,
+    /// Whom it saw leave the view and waits for, sorted.
+    pub awaits: Vec<Awaited>,
 }
 
 impl Candidate {
@@ -109,6 +122,24 @@ impl View {
         };
         let members = (0..candidates.len()).filter(|&index| qualifies(index));
         Self::new(members.map(|index| candidates[index].member.clone()))
+    }
+
+    /// The members of this view but those for whom more than half of them wait, by what the candidates
+    /// gossip. `own` is this node's list, later than what it has gossiped. After a split the greater part
+    /// is the view on both sides at once, and the rest comes back on all nodes together.
+    pub fn agreed(&self, candidates: &[Candidate], own: (Incarnation, &[Awaited])) -> Self {
+        let (me, mine) = own;
+        let list = |c: &Candidate| match c.member.id.incarnation == me {
+            true => mine.to_vec(),
+            false => c.awaits.clone(),
+        };
+        let voters = candidates.iter().filter(|c| self.contains(c.member.id.incarnation));
+        let lists: Vec<Vec<Awaited>> = voters.map(list).filter(|list| !list.is_empty()).collect();
+        let waiting = |member: &Member| {
+            let node = Awaited::of(member.id.incarnation);
+            lists.iter().filter(|list| list.binary_search(&node).is_ok()).count()
+        };
+        Self::new(self.members.iter().filter(|m| 2 * waiting(m) <= self.len()).cloned())
     }
 
     /// The qualified candidates; if there is none, all of them.

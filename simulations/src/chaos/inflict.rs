@@ -47,7 +47,10 @@ impl Processes {
         }
         let over = Instant::now();
         self.agree(false).await?;
-        Ok(over.elapsed())
+        let healed = over.elapsed();
+        // Who was away is awaited, lest the next fault hits a cluster that is smaller than it seems.
+        self.ready().await?;
+        Ok(healed)
     }
 
     /// How long it took from their death until the others had repaired what they held, or, if they are

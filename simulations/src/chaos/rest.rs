@@ -10,11 +10,11 @@ use crate::checkers::{agreed, delivered, shown};
 use crate::cluster::client::Doing;
 use crate::cluster::setup::name;
 
-/// How long nodes may take to start and to join.
-const START: Duration = Duration::from_secs(60);
-/// How long nodes may take to agree when a fault is over. Who has left the view within the last minute
-/// comes back after up to a minute of stability, and after that I8 gives 6 s.
-const AGREEMENT: Duration = Duration::from_secs(66);
+/// How long nodes may take to start and to join; and to come back to the view, which takes who has left it
+/// before within a minute up to a minute of stability.
+const START: Duration = Duration::from_secs(66);
+/// Ten gossip intervals and 5 s: I8.
+const AGREEMENT: Duration = Duration::from_secs(6);
 /// After this, what a node says of its slots is from now.
 const STATUS_LATE: Duration = Duration::from_millis(250);
 /// How long clients may take until everything has reached them: their last attempt to connect or

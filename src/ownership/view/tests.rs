@@ -14,7 +14,7 @@ fn candidates(nodes: usize, linked: impl Fn(usize, usize) -> bool) -> Vec<Candid
         let listed = (0..nodes).filter(|&b| b != a && linked(a, b));
         let mut links: Vec<NameHash> = listed.map(|b| NameHash::of(&member(b).id.name)).collect();
         links.sort();
-        Candidate { member: member(a), links }
+        Candidate { member: member(a), links, awaits: vec![] }
     };
     (0..nodes).map(candidate).collect()
 }

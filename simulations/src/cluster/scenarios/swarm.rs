@@ -22,14 +22,16 @@ pub(super) async fn play(plan: &Plan, cluster: &mut Cluster) -> anyhow::Result<(
             sleep(SETTLED).await;
         }
         Round { began: Instant::now(), steps: &steps, away: Vec::new(), cluster }.play().await?;
-        // Who has left the view again within a minute is let in later each time; who starts again
-        // gets copies first.
         let cuts = steps.iter().filter(|step| step.part.cuts_off()).count();
         parted += cuts.max(usize::from(splits));
         let moves = steps.iter().any(|step| step.part.process().is_some());
-        match moves || (splits && parted > 1) {
-            true => cluster.ready().await?,
-            false => cluster.agree().await?,
+        // Who starts again gets copies first.
+        if !moves {
+            cluster.agree().await?;
+        }
+        // Who has left the view again within a minute is let in later each time.
+        if moves || (splits && parted > 1) {
+            cluster.ready().await?;
         }
     }
     cluster.rest().await?;
