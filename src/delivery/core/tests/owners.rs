@@ -44,7 +44,7 @@ fn whom_only_others_told_of_is_waited_for_no_longer_than_who_vanished() {
     mesh.show(&[late], &nodes, &[]);
     let asked = mesh.now;
     mesh.show(&[one, other], &nodes, &[]);
-    let mut shows_at = |mesh: &mut Mesh, ms: u64| {
+    let shows_at = |mesh: &mut Mesh, ms: u64| {
         mesh.run(asked + ms - 100 - mesh.now);
         let history = History { limit: 10, since: None, reverse: false };
         matches!(mesh.ask_of(late, channel.clone(), Ask::History(history)), Reply::History { .. })
