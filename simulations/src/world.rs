@@ -3,7 +3,7 @@
 //!
 //! Here: what is due when, and the course of a run. [`nodes`]: their life, and what they do and are
 //! told. [`growth`]: what it costs. [`faults`]: what goes wrong. [`crashes`]: when nodes die.
-//! [`traffic`]: what clients do and see. [`people`]: users who come and go. [`timeline`]: what is told
+//! [`traffic`]: what clients do. [`told`]: what they are told. [`people`]: users who come and go. [`timeline`]: what is told
 //! of it all.
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -38,6 +38,7 @@ pub(crate) mod growth;
 mod nodes;
 mod people;
 pub(crate) mod timeline;
+mod told;
 mod traffic;
 
 use crashes::{Amid, RESTART_MS};
@@ -130,6 +131,7 @@ pub(crate) struct World {
     timeline: Timeline,
     outcome: Outcome,
     quiet: bool,
+    /// When a node started last.
     last_start: u64,
 }
 

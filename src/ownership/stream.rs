@@ -91,8 +91,9 @@ impl Stream {
     /// Begins anew under a later owner's epoch; see [`Stream::yields_to`]. A position on the line before
     /// stays resumable: whoever stands there has seen nothing.
     pub fn yield_to(&mut self, options: ChannelOptions, epoch: StreamEpoch, now: Millis) {
-        let before = std::mem::replace(self, Self::new(options, epoch, now));
-        self.note_empty(before);
+        let Self { lineage, sides, .. } = std::mem::replace(self, Self::new(options, epoch, now));
+        self.sides = sides;
+        self.note_side(&lineage, 0, [].iter());
     }
 
     /// Notes that publications up to `offset` are committed.

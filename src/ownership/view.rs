@@ -129,12 +129,11 @@ impl View {
     /// is the view on both sides at once, and the rest comes back on all nodes together.
     pub fn agreed(&self, candidates: &[Candidate], own: (Incarnation, &[Awaited])) -> Self {
         let (me, mine) = own;
-        let list = |c: &Candidate| match c.member.id.incarnation == me {
-            true => mine.to_vec(),
-            false => c.awaits.clone(),
-        };
         let voters = candidates.iter().filter(|c| self.contains(c.member.id.incarnation));
-        let lists: Vec<Vec<Awaited>> = voters.map(list).filter(|list| !list.is_empty()).collect();
+        let lists: Vec<&[Awaited]> = voters
+            .map(|c| if c.member.id.incarnation == me { mine } else { &c.awaits })
+            .filter(|list| !list.is_empty())
+            .collect();
         let waiting = |member: &Member| {
             let node = Awaited::of(member.id.incarnation);
             lists.iter().filter(|list| list.binary_search(&node).is_ok()).count()

@@ -119,8 +119,8 @@ impl Stream {
         }
         if common.is_none() && self.top == 0 && copy.top > 0 {
             let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
-            let empty = std::mem::replace(self, filled);
-            self.note_empty(empty);
+            let Self { lineage, .. } = std::mem::replace(self, filled);
+            self.note_side(&lineage, 0, [].iter());
             return Merged::Extended;
         }
         let theirs = common.map(|at| {

@@ -205,13 +205,6 @@ impl Stream {
         }
     }
 
-    /// Remembers a line on which nothing was published, and what was known beside it.
-    pub(super) fn note_empty(&mut self, empty: Stream) {
-        self.note_side(&empty.lineage, 0, [].iter());
-        self.sides.union(empty.sides);
-        self.forget_sides();
-    }
-
     /// Takes over what others had dropped that this line's holders weren't told of.
     pub(super) fn note_gone(&mut self, gone: &BTreeSet<Position>, told: &BTreeSet<Position>) {
         let aside = |last: &Position| {
