@@ -177,6 +177,9 @@ fn derived_leaf(
         CertificateParams::new(vec![SERVER_NAME.to_owned(), format!("*.{SERVER_NAME}")])?;
     let uri = format!("orbweb:{}/{}", node.name, node.incarnation);
     params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+    // As long for each: drawn from the key, one of 256 would be a byte shorter.
+    let serial = [&[1][..], &node.incarnation.0.to_be_bytes()].concat();
+    params.serial_number = Some(SerialNumber::from(serial));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, node.name.as_str());
     params.extended_key_usages =
@@ -285,6 +288,8 @@ impl fmt::Display for CertifiedNode {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn node(name: &str) -> NodeId {
@@ -298,6 +303,15 @@ mod tests {
         let named = CertifiedNode::read(&leaf.key.cert[0]).unwrap();
         assert!(named.fits(&node("a")) && !named.fits(&node("b")));
         assert_eq!(named.incarnation, Some(Incarnation(5 << 100)));
+    }
+
+    #[test]
+    fn derived_certificates_are_of_one_length_whatever_their_keys() {
+        let secret = Secret::generate();
+        let leaf = |_| derived_leaf(&secret, &node("a"), &mut RootCertStore::empty()).unwrap();
+        let lengths: BTreeSet<usize> =
+            (0..1_500).map(leaf).map(|leaf| leaf.key.cert[0].len()).collect();
+        assert_eq!(lengths.len(), 1, "{lengths:?}");
     }
 
     #[test]
