@@ -42,6 +42,13 @@ pub(super) struct Claim {
     won: Option<Millis>,
 }
 
+impl Claim {
+    /// How many nodes have promised, this one included.
+    fn promised(&self) -> usize {
+        self.asked.values().filter(|asked| asked.promised).count()
+    }
+}
+
 impl Ownership {
     /// Claims all slots that belong here, aren't owned here, and aren't backing off.
     pub(super) fn claim_due_slots(&mut self, now: Millis, out: &mut Out) {
@@ -220,6 +227,14 @@ impl Ownership {
         self.check_claim(number, now, out);
     }
 
+    /// Whether as many nodes have promised as must hold what is acknowledged. Who is heard by fewer
+    /// could acknowledge nothing, and would take slots from an owner whose audience it doesn't know.
+    fn may_win(&self, claim: &Claim) -> bool {
+        let required = self.world.required;
+        let serves = required > 0 || without(Rule::ClaimWhenServing);
+        serves && claim.promised() >= required
+    }
+
     /// Wins the claim once everybody asked has answered or is missing; ends it once nobody is.
     fn check_claim(&mut self, number: u64, now: Millis, out: &mut Out) {
         let Some(claim) = self.claims.get(&number) else { return };
@@ -227,7 +242,7 @@ impl Ownership {
         let ready = claim.asked.values().all(|asked| asked.done() || asked.missing);
         match claim.won {
             _ if claim.slots.is_empty() => drop(self.claims.remove(&number)),
-            None if ready => self.win(number, complete, now, out),
+            None if ready && self.may_win(claim) => self.win(number, complete, now, out),
             Some(_) if complete => self.complete(number),
             Some(won) if now.since(won) > INCOMPLETE_MS => drop(self.claims.remove(&number)),
             _ => {}

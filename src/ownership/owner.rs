@@ -177,7 +177,7 @@ impl Ownership {
         self.departed
             .retain(|node, departed| !world.lives(*node) && now.since(departed.at) < DEPARTED_MS);
         self.world = world;
-        self.drop_departed_from_claims(now, out);
+        self.renew_claims(now, out);
         // A slot isn't left to the dead.
         let (table, world) = (&self.table, &self.world);
         self.backoffs.retain(|slot, _| world.lives(table.promised(*slot).owner));

@@ -67,14 +67,34 @@ impl Ownership {
         }
     }
 
-    /// Stops waiting for nodes that are gone.
-    pub(in crate::ownership) fn drop_departed_from_claims(&mut self, now: Millis, out: &mut Out) {
+    /// The world has changed: stops waiting for nodes that are gone. Claims that too few have promised
+    /// to are put to all who are here; what of them belongs elsewhere now is given up, since somebody
+    /// else may own it long since.
+    pub(in crate::ownership) fn renew_claims(&mut self, now: Millis, out: &mut Out) {
         let numbers: Vec<u64> = self.claims.keys().copied().collect();
         for number in numbers {
-            if let Some(claim) = self.claims.get_mut(&number) {
-                claim.asked.retain(|node, _| !self.departed.contains_key(node));
+            let Some(claim) = self.claims.get_mut(&number) else { continue };
+            claim.asked.retain(|node, _| !self.departed.contains_key(node));
+            if claim.won.is_none() && claim.promised() < self.world.required.max(1) {
+                self.renew_claim(number, now, out);
             }
             self.check_claim(number, now, out);
+        }
+    }
+
+    fn renew_claim(&mut self, number: u64, now: Millis, out: &mut Out) {
+        let Some(claim) = self.claims.get_mut(&number) else { return };
+        let (me, placement) = (self.me, &self.world.placement);
+        for slot in claim.slots.extract_if(.., |slot| placement.owner(*slot) != Some(me)) {
+            self.table.give_up(slot);
+            claim.interest.remove(&slot);
+        }
+        if claim.slots.is_empty() {
+            return;
+        }
+        let unasked = self.world.live.iter().filter(|node| !claim.asked.contains_key(node));
+        for node in unasked.copied().collect::<Vec<_>>() {
+            self.ask(number, node, now, out);
         }
     }
 }

@@ -16,16 +16,49 @@ fn a_new_owner_shows_nothing_as_current_while_a_living_node_is_silent() {
     let [owner, successor, gateway] = mesh.roles();
     mesh.publish(gateway, "1");
     mesh.set(gateway, "k", "1");
-    mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
-    mesh.kill(owner);
-    mesh.run(1_000);
-    assert!(mesh.cores[&successor].ownership().owns(alice().slot(SLOTS)));
+    let slot = alice().slot(SLOTS);
+    let with = |silent| [successor, gateway, silent];
+    let at_home = |silent: &_| {
+        Placement::compute(&view(&with(*silent)), SLOTS).owner(slot) == Some(successor)
+    };
+    let silent = (4..).map(Incarnation).find(at_home).expect("one that takes other slots");
+    mesh.cores.remove(&owner);
+    mesh.see(&with(silent));
+    mesh.run(1_500);
+    assert!(mesh.cores[&successor].ownership().owns(slot));
     assert_eq!(mesh.history(gateway), Err(ErrorCode::Internal));
     assert_eq!(mesh.ask(gateway, Ask::Attributes(None)), Reply::Failed(ErrorCode::Internal));
-    mesh.lost = |_| false;
+    mesh.cores.insert(silent, Core::new(silent, SETTINGS, 4));
+    mesh.show(&[silent], &with(silent), &[]);
     mesh.run(1_500);
     assert_eq!(mesh.history(gateway), Ok(1));
     assert_eq!(mesh.get(gateway), one("k", "1"));
+}
+
+#[test]
+fn who_is_heard_by_fewer_than_must_hold_copies_takes_no_slot() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, gateway] = mesh.roles();
+    let slot = alice().slot(SLOTS);
+    let claims = |mesh: &Mesh| {
+        let ownership = mesh.cores[&successor].ownership();
+        (ownership.promised(slot).owner == successor, ownership.owns(slot))
+    };
+    mesh.publish(gateway, "1");
+    mesh.attach(gateway, 1);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
+    mesh.kill(owner);
+    mesh.run(3_000);
+    assert_eq!(claims(&mesh), (true, false));
+    // Nor does it keep what belongs elsewhere meanwhile.
+    mesh.show(&[successor], &[gateway], &[]);
+    mesh.lost = |_| false;
+    mesh.run(3_000);
+    assert_eq!(claims(&mesh), (true, false));
+    mesh.see(&[successor, gateway]);
+    mesh.run(1_500);
+    assert_eq!(claims(&mesh), (true, true));
+    assert_eq!(mesh.history(gateway), Ok(1));
 }
 
 #[test]
