@@ -3,8 +3,8 @@
 //!
 //! Here: what is due when, and the course of a run. [`nodes`]: their life, and what they do and are
 //! told. [`growth`]: what it costs. [`faults`]: what goes wrong. [`crashes`]: when nodes die.
-//! [`traffic`]: what clients do. [`told`]: what they are told. [`people`]: users who come and go. [`timeline`]: what is told
-//! of it all.
+//! [`traffic`]: what clients do. [`told`]: what they are told. [`people`]: users who come and go.
+//! [`timeline`]: what is told of it all.
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;

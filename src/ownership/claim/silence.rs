@@ -89,12 +89,9 @@ impl Ownership {
             self.table.give_up(slot);
             claim.interest.remove(&slot);
         }
-        if claim.slots.is_empty() {
-            return;
-        }
-        let unasked = self.world.live.iter().filter(|node| !claim.asked.contains_key(node));
-        for node in unasked.copied().collect::<Vec<_>>() {
-            self.ask(number, node, now, out);
+        if !claim.slots.is_empty() {
+            let live = self.world.live.clone();
+            self.learn_of(number, &live, now, out);
         }
     }
 }

@@ -45,7 +45,6 @@ fn who_is_heard_by_fewer_than_must_hold_copies_takes_no_slot() {
         (ownership.promised(slot).owner == successor, ownership.owns(slot))
     };
     mesh.publish(gateway, "1");
-    mesh.attach(gateway, 1);
     mesh.lost = |frame| matches!(frame, PeerFrame::Promise { .. });
     mesh.kill(owner);
     mesh.run(3_000);
