@@ -305,10 +305,7 @@ impl World {
                 self.plan_fault(self.swarm.read_every_ms, Due::Read);
                 self.read()
             }
-            Due::Crash => {
-                self.plan_fault(self.swarm.crash_every_ms, Due::Crash);
-                self.crash()
-            }
+            Due::Crash => self.crash(),
             Due::CrashAmid(amid, node) => self.crash_amid(amid, node),
             Due::Move => {
                 self.plan_fault(self.swarm.move_every_ms, Due::Move);
@@ -387,6 +384,7 @@ impl World {
     fn check_end(&self) -> anyhow::Result<()> {
         self.check_converged()?;
         let nodes = self.heard();
+        converged::check_home(&nodes)?;
         present::check(&self.clients)?;
         let streams = kept::check_kept(&nodes, &self.clients, self.swarm.slots)?;
         let split = !self.swarm.scenario.is_strict();

@@ -33,6 +33,10 @@ pub struct NodeReport {
     /// Those of them that more nodes could hold now: the rest waits for more nodes.
     #[serde(default)]
     pub slots_unrepaired: u32,
+    /// Slots of others of which this node holds what their owners haven't said to have: they may lack
+    /// it.
+    #[serde(default)]
+    pub slots_astray: u32,
     /// Changes of owned slots that too few nodes hold to be acknowledged.
     #[serde(default)]
     pub changes_uncommitted: u64,

@@ -42,6 +42,7 @@ fn report() -> NodeReport {
         slots_claiming: 0,
         slots_under_replicated: 0,
         slots_unrepaired: 0,
+        slots_astray: 0,
         changes_uncommitted: 0,
         links: 0,
         link_versions: BTreeMap::new(),

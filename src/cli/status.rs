@@ -129,6 +129,10 @@ fn write_copies(nodes: &[NodeReport], out: &mut dyn Write) -> anyhow::Result<()>
             };
             writeln!(out, "warning: {name} has {short} slots with too few copies, {repairs}")?;
         }
+        let astray = node.slots_astray;
+        if astray > 0 {
+            writeln!(out, "warning: {name} holds what the owners of {astray} slots may lack")?;
+        }
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn report(name: &str, state: &str, view: &str) -> Value {
         "name": name, "incarnation": "1a2b3c4d000000000000000000000001", "state": state,
         "serving": "full", "client_url": format!("http://{name}:8000"), "link_address": "10.0.0.1:7400",
         "slots_owned": 5461, "slots_claiming": 3, "slots_under_replicated": 0,
-        "slots_unrepaired": 0, "changes_uncommitted": 0, "links": 2, "link_versions": {"1": 2}, "connections": 1200, "uptime_s": 3725,
+        "slots_unrepaired": 0, "slots_astray": 0, "changes_uncommitted": 0, "links": 2, "link_versions": {"1": 2}, "connections": 1200, "uptime_s": 3725,
         "version": "0.1.0", "view_hash": view,
     })
 }
@@ -259,7 +259,9 @@ fn status_warns_of_fewer_copies() {
     let mut repairing = report("n2", "up", "aa");
     repairing["slots_under_replicated"] = 9.into();
     repairing["slots_unrepaired"] = 2.into();
-    let nodes = json!([short, repairing, report("n3", "up", "aa")]);
+    let mut astray = report("n3", "up", "aa");
+    astray["slots_astray"] = 5.into();
+    let nodes = json!([short, repairing, astray]);
     let asked = node(&[ready(), ("/api/status", 200, json!({"result": {"nodes": nodes}}))]);
     let (_, text) = orbweb(&format!("status --node {asked} --api-key right")).expect("an answer");
     let (_, warnings) = text.split_once("warning: ").expect("a warning");
@@ -267,7 +269,8 @@ fn status_warns_of_fewer_copies() {
         warnings,
         "n1 is degraded: it acknowledges with fewer copies\n\
          warning: n1 has 7 slots with too few copies, which more nodes are needed for\n\
-         warning: n2 has 9 slots with too few copies, 2 of them being copied\n"
+         warning: n2 has 9 slots with too few copies, 2 of them being copied\n\
+         warning: n3 holds what the owners of 5 slots may lack\n"
     );
 }
 

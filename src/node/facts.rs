@@ -174,7 +174,7 @@ impl Facts {
         reports
     }
 
-    /// Which other members are in another view, or have slots with too few copies, as sentences. Who
+    /// Which other members are in another view, or have too few copies, as sentences. Who
     /// doesn't answer has none.
     async fn reasons_of_others(&self) -> Vec<String> {
         let snapshot = self.snapshot();
@@ -183,14 +183,23 @@ impl Facts {
         let reports = self.ask_others(&others.collect::<Vec<_>>()).await;
         let ours = format!("{:016x}", self.status.load().view_hash);
         let reason = |report: NodeReport| {
-            let (name, short) = (report.name, report.slots_unrepaired);
+            let name = &report.name;
             let moving = report.view_hash != ours;
             let moving = moving.then(|| format!("{name} is in another view"));
-            let short =
-                (short > 0).then(|| format!("{name} has {short} slots with too few copies"));
-            moving.or(short)
+            let short = too_few_copies(report.slots_unrepaired, report.slots_astray);
+            moving.or(short.map(|why| format!("{name} {why}")))
         };
         reports.into_values().filter_map(reason).collect()
+    }
+}
+
+/// What a node says of slots that could have more copies, and of those that it may be the only one
+/// to hold something of.
+fn too_few_copies(unrepaired: u32, astray: u32) -> Option<String> {
+    match (unrepaired, astray) {
+        (0, 0) => None,
+        (0, astray) => Some(format!("holds what the owners of {astray} slots may lack")),
+        (unrepaired, _) => Some(format!("has {unrepaired} slots with too few copies")),
     }
 }
 
@@ -216,7 +225,7 @@ impl NodeFacts for Facts {
         // Only until it was ready once: when a node dies all others claim for a moment, and a load
         // balancer that took all of them out would make that moment long.
         let status = self.status.load();
-        let (claiming, unrepaired) = (status.slots_claiming, status.copies.unrepaired);
+        let claiming = status.slots_claiming;
         if !self.was_ready.load(Ordering::Relaxed) {
             if status.view_hash != outlook.view.hash() {
                 reasons.push("takes a look at its slots".to_owned());
@@ -224,9 +233,7 @@ impl NodeFacts for Facts {
             if claiming > 0 {
                 reasons.push(format!("claims {claiming} slots"));
             }
-            if unrepaired > 0 {
-                reasons.push(format!("has {unrepaired} slots with too few copies"));
-            }
+            reasons.extend(too_few_copies(status.copies.unrepaired, status.copies.astray));
             // The next node of a rolling restart goes when this one is ready: what others own must
             // have its copies by then, too.
             if reasons.is_empty() {
@@ -261,6 +268,7 @@ impl NodeFacts for Facts {
             slots_claiming: status.slots_claiming,
             slots_under_replicated: status.copies.under_replicated,
             slots_unrepaired: status.copies.unrepaired,
+            slots_astray: status.copies.astray,
             changes_uncommitted: status.copies.uncommitted,
             links: links.len() as u32,
             link_versions,
@@ -292,6 +300,7 @@ impl NodeFacts for Facts {
                 slots_claiming: 0,
                 slots_under_replicated: 0,
                 slots_unrepaired: 0,
+                slots_astray: 0,
                 changes_uncommitted: 0,
                 links: 0,
                 link_versions: BTreeMap::new(),

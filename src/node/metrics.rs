@@ -58,6 +58,7 @@ impl NodeMetrics {
         add("claim", "begun", false, cores.counts.begun);
         add("slot", "under_replicated", true, cores.copies.under_replicated.into());
         add("slot", "unrepaired", true, cores.copies.unrepaired.into());
+        add("slot", "astray", true, cores.copies.astray.into());
         add("copy", "pulled", false, cores.counts.copied);
         add("copy", "spares", false, cores.counts.spares);
         add("change", "uncommitted", true, cores.copies.uncommitted);

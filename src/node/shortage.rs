@@ -1,5 +1,5 @@
-//! Tells when a node holds what it acknowledged with fewer copies than configured: what the log says
-//! of it. It reads no clock and decides nothing.
+//! Tells when fewer nodes than configured hold what a node acknowledged, or it holds what others may
+//! lack: what the log says of it. It reads no clock and decides nothing.
 use crate::ownership::replication::Copies;
 use crate::ownership::serving::Serving;
 use crate::protocol::time::Millis;
@@ -13,7 +13,7 @@ pub(super) const TOLD_AFTER_MS: u64 = 10_000;
 pub(super) enum Notice {
     /// It acknowledges otherwise than before.
     Serves(Serving),
-    /// Slots have had too few copies for [`TOLD_AFTER_MS`].
+    /// Slots have had too few copies, or may have had, for [`TOLD_AFTER_MS`].
     Short(Copies),
     /// They have all copies again.
     Whole,
@@ -34,7 +34,7 @@ impl Shortage {
         if std::mem::replace(&mut self.serving, serving) != serving {
             news.push(Notice::Serves(serving));
         }
-        if copies.under_replicated == 0 {
+        if copies.is_whole() {
             self.short_since = None;
             news.extend(std::mem::take(&mut self.told).then_some(Notice::Whole));
             return news;
@@ -58,8 +58,14 @@ impl Notice {
             }
             Self::Serves(Serving::Degraded) => tracing::warn!(copies = "fewer", "node.degraded"),
             Self::Serves(Serving::No) => tracing::info!("node.refuses"),
-            Self::Short(Copies { under_replicated, unrepaired, uncommitted, .. }) => {
-                tracing::warn!(under_replicated, unrepaired, uncommitted, "slots.under_replicated");
+            Self::Short(Copies { under_replicated, unrepaired, uncommitted, astray, .. }) => {
+                tracing::warn!(
+                    under_replicated,
+                    unrepaired,
+                    uncommitted,
+                    astray,
+                    "slots.under_replicated"
+                );
             }
             Self::Whole => tracing::info!("slots.replicated"),
         }
@@ -71,7 +77,9 @@ mod tests {
     use super::*;
 
     const SHORT: Copies =
-        Copies { required: 2, under_replicated: 3, unrepaired: 1, uncommitted: 0 };
+        Copies { required: 2, under_replicated: 3, unrepaired: 1, uncommitted: 0, astray: 0 };
+    const ASTRAY: Copies =
+        Copies { required: 2, under_replicated: 0, unrepaired: 0, uncommitted: 0, astray: 1 };
 
     #[test]
     fn a_shortage_is_told_once_it_lasts_and_so_is_its_end() {
@@ -84,6 +92,8 @@ mod tests {
         assert_eq!(at(SHORT, 60_000), []);
         assert_eq!(at(Copies::default(), 60_100), [Notice::Whole]);
         assert_eq!(at(Copies::default(), 60_200), []);
+        assert_eq!(at(ASTRAY, 61_000), []);
+        assert_eq!(at(ASTRAY, 61_000 + TOLD_AFTER_MS), [Notice::Short(ASTRAY)]);
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl Ownership {
             self.pull_strays(pull, unknown);
             pulls.push(pull);
         }
+        self.take_in_equal(from, digests);
         let Some(claim) = self.claims.get_mut(&number) else { return };
         let Some(asked) = claim.asked.get_mut(&from) else { return };
         (asked.heard, asked.tries) = (now, 0);

@@ -66,6 +66,9 @@ impl Ownership {
         if let Some(higher) = self.promise_to(slot, epoch, now) {
             return self.owe_fence(owner, slot, higher);
         }
+        if !changes.is_empty() {
+            self.note_source(slot, owner, self.holds(slot), now);
+        }
         let pending = VecDeque::new;
         let new = || Following { epoch, from, index: from, committed: 0, pending: pending() };
         let following = self.following.entry(slot).or_insert_with(new);
@@ -170,7 +173,14 @@ impl Ownership {
                 holding.commit_all();
                 self.wanted.remove(&slot);
                 held.push((slot, term, number));
-            } else if self.wanted.get(&slot).is_none_or(|w| (w.term, w.number) != (term, number)) {
+            } else if let Some(wanted) = self.wanted.get(&slot)
+                && (wanted.term, wanted.number) == (term, number)
+            {
+                // Asked again: the owner isn't sending it.
+                if let Some(pull) = wanted.pull {
+                    self.drop_if_lost(pull, now);
+                }
+            } else {
                 self.wanted.insert(slot, Wanted { owner, term, number, pull: None });
             }
         }

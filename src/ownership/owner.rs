@@ -25,6 +25,7 @@ use super::out::{Out, World};
 use super::parked::Parked;
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
+use super::stray::{Show, Shown, TakenIn};
 use super::table::{Role, SlotTable};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
@@ -94,9 +95,9 @@ pub struct Ownership {
     pub(super) announced_strays: Millis,
     sweep_due: Millis,
     unseen: BTreeSet<Incarnation>,
-    pub(super) strays_due: Millis,
-    /// Fingerprints of strays as they were when they were pulled.
-    pub(super) taken_in: BTreeMap<(Incarnation, Slot), u64>,
+    pub(super) show: Show,
+    pub(super) shown: BTreeMap<Slot, Shown>,
+    pub(super) taken_in: BTreeMap<(Slot, Incarnation), TakenIn>,
     expire_from: Slot,
     /// Until then somebody who came back a moment ago may show what nobody here has.
     pub(super) settled_at: Millis,
@@ -144,7 +145,8 @@ impl Ownership {
             announced_strays: Millis(0),
             sweep_due: Millis(0),
             unseen: BTreeSet::new(),
-            strays_due: Millis(0),
+            show: Show::default(),
+            shown: BTreeMap::new(),
             taken_in: BTreeMap::new(),
             expire_from: Slot(0),
             settled_at: Millis(0),
@@ -185,7 +187,7 @@ impl Ownership {
         self.announced_strays = Millis(0);
         self.show_strays_soon(now);
         let world = &self.world;
-        self.taken_in.retain(|(node, _), _| world.lives(*node));
+        self.taken_in.retain(|(_, node), _| world.lives(*node));
         // Who has them now may not be who had them then.
         self.kept.clear();
         self.claim_due_slots(now, out);
@@ -290,7 +292,7 @@ impl Ownership {
             PeerFrame::Confirmed { number, slots } => {
                 self.handle_confirmed(number, slots, now, out);
             }
-            PeerFrame::Kept { slots } => self.handle_kept(slots),
+            PeerFrame::Kept { slots } => self.handle_kept(from, slots),
             PeerFrame::Covered => self.handle_covered(from, out),
             other => return Some(other),
         }

@@ -22,6 +22,9 @@ pub const PULLS_MAX: usize = 1_024;
 pub const NOT_WANTED: u64 = 0;
 /// A pull whose parts nobody acknowledges is given up; the claimant asks again.
 const ABANDONED_MS: u64 = 5_000;
+/// A pull of which nothing moves for so long, on either side, is lost: more than a question and its
+/// answer take.
+const LOST_MS: u64 = 1_000;
 /// A pull of which nothing comes for so long is given up though the holder sends parts of others: it
 /// may wait behind them, or never have been asked for.
 const BEHIND_OTHERS_MS: u64 = 15_000;
@@ -41,10 +44,17 @@ pub(super) struct Pulling {
     progress: Millis,
 }
 
+impl Pulling {
+    fn is_lost(&self, now: Millis) -> bool {
+        now.since(self.progress) >= LOST_MS
+    }
+}
+
 /// One pull, as the holder serves it.
 #[derive(Debug)]
 pub(super) struct Pull {
     claim: u64,
+    of: Vec<Slot>,
     slots: VecDeque<(Slot, Vec<(Channel, Position)>)>,
     parts: VecDeque<SlotCopy>,
     sent: u64,
@@ -98,9 +108,10 @@ impl Ownership {
         if self.pulls.len() >= PULLS_MAX {
             return;
         }
+        let of = slots.iter().map(|(slot, _)| *slot).collect();
         let (slots, parts) = (slots.into(), VecDeque::new());
         let (sent, acknowledged, ended) = (0, 0, false);
-        let new = Pull { claim, slots, parts, sent, acknowledged, ended, progress: now };
+        let new = Pull { claim, of, slots, parts, sent, acknowledged, ended, progress: now };
         self.pulls.insert((from, pull), new);
         self.send_parts(from, now, out);
     }
@@ -196,6 +207,25 @@ impl Ownership {
         self.pulling.values().any(|pull| pull.from == from && pull.strays.contains(&stray))
     }
 
+    /// Gives up the pull of a stray that its holder shows, and so doesn't serve.
+    pub(super) fn drop_lost_pull(&mut self, from: Incarnation, stray: (Slot, u64), now: Millis) {
+        let of = |pull: &Pulling| pull.from == from && pull.strays.contains(&stray);
+        self.pulling.retain(|_, pull| !of(pull) || !pull.is_lost(now));
+    }
+
+    /// Gives up a pull whose holder doesn't serve it, by what it says.
+    pub(super) fn drop_if_lost(&mut self, pull: u64, now: Millis) {
+        if self.pulling.get(&pull).is_some_and(|pull| pull.is_lost(now)) {
+            self.pulling.remove(&pull);
+        }
+    }
+
+    /// What is being sent to nodes, slot by slot.
+    pub(super) fn served(&self, now: Millis) -> BTreeSet<(Incarnation, Slot)> {
+        let pulls = self.pulls.iter().filter(|(_, pull)| now.since(pull.progress) < LOST_MS);
+        pulls.flat_map(|((to, _), pull)| pull.of.iter().map(|slot| (*to, *slot))).collect()
+    }
+
     /// What is on its way in these pulls: slots, as they were when they were asked for.
     pub(super) fn coming<'a>(&self, pulls: impl Iterator<Item = &'a u64>) -> HashSet<(Slot, u64)> {
         let pulls = pulls.filter_map(|pull| self.pulling.get(pull));
@@ -283,7 +313,7 @@ impl Ownership {
             let users = copy.users.iter().map(|user| &user.user);
             let channels: Vec<Channel> = streams.chain(users).cloned().collect();
             let holding = self.holdings.entry(slot).or_default();
-            let before = holding.digest();
+            let (held, before) = (!holding.is_empty(), holding.digest());
             let whole = holding.merge(copy, now);
             let changed = holding.digest() != before;
             // An owner appends under an epoch above all that are in its streams, or claims again.
@@ -295,6 +325,8 @@ impl Ownership {
             if changed && self.table.owns(slot) {
                 self.outdate_followers(slot, now);
                 self.adopt_loose(slot, now);
+            } else if changed {
+                self.note_source(slot, from, held, now);
             }
             if !whole {
                 // What this part continues isn't here any more: another copy's line has taken its

@@ -55,7 +55,7 @@ async def test_a_restarted_node_is_ready_when_no_slot_of_any_node_lacks_a_copy()
                 told = await victim.members()
                 claims = told[victim.name]["slots_owned"], told[victim.name]["slots_claiming"]
                 assert claims[0] > 0 and claims[1] == 0, claims
-                for name in ("slots_unrepaired", "slots_under_replicated"):
+                for name in ("slots_unrepaired", "slots_under_replicated", "slots_astray"):
                     short = {node.name: told[node.name][name] for node in c}
                     assert not any(short.values()), (name, short)
                 await c.whole()

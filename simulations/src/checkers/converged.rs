@@ -34,6 +34,16 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// A little later nobody holds what an owner may lack: a node shows what it holds once others own it,
+/// and again some times.
+pub(crate) fn check_home(nodes: &[(Incarnation, &Core)]) -> anyhow::Result<()> {
+    for (node, core) in nodes {
+        let astray = core.status().copies.astray;
+        ensure!(astray == 0, "I8: {node:?} holds what the owners of {astray} slots may lack");
+    }
+    Ok(())
+}
+
 /// Those who are to hold a slot hold the same.
 fn check_copies(
     nodes: &[(Incarnation, &Core)],

@@ -14,6 +14,9 @@ use crate::scenario::Scenario;
 /// Who has died is back within this.
 pub(super) const RESTART_MS: u64 = 3_000;
 
+/// How often it is looked whether a node may die that is to.
+const BORNE_LOOK_MS: u64 = 100;
+
 /// Amid what a node dies while a copy is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Amid {
@@ -33,13 +36,13 @@ impl Amid {
 }
 
 impl World {
-    /// A node dies, if the others can bear it: an operator restarts nodes one after the other, and
-    /// only what copies are promised against may happen.
+    /// A node dies, as soon as the others can bear it: an operator restarts nodes one after the other,
+    /// and only what copies are promised against may happen.
     pub(super) fn crash(&mut self) -> anyhow::Result<()> {
-        let Some(node) = self.any_up().filter(|_| self.up().len() > 2) else { return Ok(()) };
-        if !self.is_whole() {
-            return Ok(());
-        }
+        let node = self.any_up().filter(|_| self.up().len() > 2 && self.is_whole());
+        let wait = if node.is_some() { self.swarm.crash_every_ms } else { BORNE_LOOK_MS };
+        self.plan_fault(wait, Due::Crash);
+        let Some(node) = node else { return Ok(()) };
         self.missing = 0;
         // Of three copies two may be lost.
         let spared = self.swarm.copies > 2;
@@ -153,7 +156,7 @@ impl World {
         self.nodes.values().all(|node| {
             let status = node.core.status();
             let idle = status.slots_claiming == 0 && status.parked == 0;
-            let whole = idle && status.copies.under_replicated == 0 && node.state == State::Up;
+            let whole = idle && status.copies.is_whole() && node.state == State::Up;
             // What a paused node says is what it said last.
             whole && if node.paused.is_some() { !strict } else { known(node) }
         })

@@ -25,6 +25,16 @@ impl Ownership {
         self.say_owned(Lane::Data, to, (slots, false), out);
     }
 
+    /// The same ahead of what follows on the control lane.
+    pub(in crate::ownership) fn tell_owned(
+        &self,
+        to: Incarnation,
+        slots: impl Iterator<Item = Slot>,
+        out: &mut Out,
+    ) {
+        self.say_owned(Lane::Control, &[to], (slots, false), out);
+    }
+
     fn say_owned(
         &self,
         lane: Lane,
@@ -49,6 +59,8 @@ impl Ownership {
         if from == self.me {
             return;
         }
+        // Whoever owns them can take in what is held of them here.
+        self.show_strays_soon(now);
         let mut mine = Vec::new();
         for (range, term) in slots {
             for slot in range.iter() {
@@ -66,7 +78,7 @@ impl Ownership {
         if !mine.is_empty() {
             // Two owned a slot, each out of the other's sight: the lesser steps down when it hears
             // of this, and what it has is taken over.
-            self.say_owned(Lane::Control, &[from], (mine.iter().copied(), false), out);
+            self.tell_owned(from, mine.iter().copied(), out);
             let tops = |slot| self.tops(slot);
             let slots = mine.into_iter().map(|slot| (slot, tops(slot))).collect();
             self.begin_pull(from, NO_CLAIM, slots, now, out);

@@ -53,7 +53,10 @@ impl Ownership {
                     doubtful.settle(*term);
                 }
                 let holding = self.holdings.get(&slot).filter(|holding| !holding.is_empty());
-                digests.extend(holding.map(|holding| (slot, holding.digest())));
+                if let Some(digest) = holding.map(|holding| holding.digest()) {
+                    digests.push((slot, digest));
+                    self.note_told(slot, digest);
+                }
                 let interest = in_parts(interest(slot));
                 let interest = interest.into_iter().filter(|(channels, _)| !channels.is_empty());
                 wanted.extend(interest.map(|(channels, _)| SlotInterest { slot, channels }));

@@ -41,6 +41,7 @@ impl Ownership {
                 }
                 self.close_log((slot, before), epoch.owner, now);
                 self.end_lease(slot);
+                self.go_astray(slot, now);
                 self.wanted.remove(&slot);
                 self.audiences.remove(&slot);
                 self.attendance.forget(slot);

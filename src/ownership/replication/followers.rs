@@ -124,8 +124,11 @@ impl Ownership {
 
     /// Asks followers to have whole copies.
     pub(super) fn ask_to_follow(&mut self, now: Millis, out: &mut Out) {
+        if self.due.unfollowed.is_empty() {
+            return;
+        }
         let mut asked: BTreeMap<Incarnation, Vec<FollowedSlot>> = BTreeMap::new();
-        let mut done = Vec::new();
+        let (mut done, served) = (Vec::new(), self.served(now));
         for slot in &self.due.unfollowed {
             let Some(log) = self.logs.get_mut(slot) else {
                 done.push(*slot);
@@ -136,7 +139,8 @@ impl Ownership {
             let mut all = true;
             for (node, follower) in &mut lacking {
                 all = false;
-                if follower.asked.is_some_and(|at| now.since(at) < FOLLOW_AGAIN_MS) {
+                let lately = follower.asked.is_some_and(|at| now.since(at) < FOLLOW_AGAIN_MS);
+                if lately || served.contains(&(*node, *slot)) {
                     continue;
                 }
                 follower.asked = Some(now);

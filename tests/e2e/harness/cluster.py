@@ -101,8 +101,9 @@ class Cluster:
         members = await self.running[0].members()
         serving = {name: member["serving"] for name, member in members.items()}
         assert set(serving.values()) == {"full"}, serving
-        short = {name: member["slots_under_replicated"] for name, member in members.items()}
-        assert not any(short.values()), f"slots with too few copies: {short}"
+        for said in ("slots_under_replicated", "slots_astray"):
+            slots = {name: member[said] for name, member in members.items()}
+            assert not any(slots.values()), f"{said}: {slots}"
         return True
 
     async def slots(self):

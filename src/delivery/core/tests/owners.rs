@@ -133,6 +133,32 @@ fn a_copy_that_the_ring_left_behind_goes_once_its_owner_has_it() {
 }
 
 #[test]
+fn what_a_node_holds_of_others_is_counted_until_its_owner_says_that_it_has_it() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    let astray = |mesh: &Mesh| {
+        [owner, successor, third].map(|node| mesh.cores[&node].ownership().copies().astray)
+    };
+    mesh.set(owner, "k", "1");
+    mesh.run(100);
+    assert_eq!(astray(&mesh), [0, 0, 0], "what comes from the owner it has");
+    // The owner is taken for dead; the successor owns what only it and the third hold then.
+    mesh.see(&[successor, third]);
+    mesh.run(3_000);
+    mesh.set(successor, "k", "2");
+    mesh.lost = |frame| matches!(frame, PeerFrame::Kept { .. });
+    mesh.see(&[owner, successor, third]);
+    mesh.run(6_000);
+    assert!(mesh.cores[&owner].ownership().owns(alice().slot(SLOTS)));
+    let told = astray(&mesh);
+    assert!(told[1] > 0 && told[2] > 0, "nobody has said that it has it: {told:?}");
+    mesh.lost = |_| false;
+    mesh.run(2_500);
+    assert_eq!(astray(&mesh), [0, 0, 0]);
+    assert_eq!(mesh.get(third), one("k", "2"));
+}
+
+#[test]
 fn a_slot_goes_to_a_node_that_joins_once_and_parks_nothing_though_others_see_it_later() {
     let mut mesh = Mesh::new();
     let (old, slot) = (mesh.roles(), alice().slot(SLOTS));
