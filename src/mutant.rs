@@ -60,13 +60,11 @@ pub enum Rule {
     EndIsTold,
     /// It is remembered what the names of lines stood for that have parted.
     RememberSides,
-    /// What a node holds and the owner of the slot may lack counts as a missing copy.
-    CountStrays,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -94,7 +92,6 @@ impl Rule {
         (Self::ContinuesPosition, "continues-position"),
         (Self::EndIsTold, "end-is-told"),
         (Self::RememberSides, "remember-sides"),
-        (Self::CountStrays, "count-strays"),
     ];
 }
 

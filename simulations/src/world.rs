@@ -86,6 +86,7 @@ enum Due {
     Restart(usize),
     Move,
     Suspect,
+    SuspectMore,
     Roam,
     Resubscribe(ClientId),
     JoinTimeout(Incarnation),
@@ -128,6 +129,8 @@ pub(crate) struct World {
     missing: u8,
     /// Amid what the next one dies while a copy is missing.
     worst: Option<Amid>,
+    /// Who was taken for dead last, without being it.
+    doubted: Option<Incarnation>,
     timeline: Timeline,
     outcome: Outcome,
     quiet: bool,
@@ -161,6 +164,7 @@ impl World {
             outcasts: BTreeSet::new(),
             missing: 0,
             worst: None,
+            doubted: None,
             timeline,
             outcome: Outcome { runs: 1, ..Outcome::default() },
             quiet: false,
@@ -315,6 +319,7 @@ impl World {
                 self.plan_fault(self.swarm.suspect_every_ms, Due::Suspect);
                 self.suspect()
             }
+            Due::SuspectMore => self.suspect(),
             Due::Roam => {
                 self.plan_fault(self.swarm.roam_every_ms, Due::Roam);
                 self.roam()

@@ -133,9 +133,6 @@ impl Ownership {
 
     /// How many slots are held here and may not be where they belong.
     pub(super) fn astray(&self) -> u32 {
-        if without(Rule::CountStrays) {
-            return 0;
-        }
         let held = self.holdings.iter().filter(|(_, holding)| !holding.is_empty());
         held.filter(|(slot, _)| self.is_astray(**slot)).count() as u32
     }

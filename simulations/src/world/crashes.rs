@@ -17,6 +17,9 @@ pub(super) const RESTART_MS: u64 = 3_000;
 /// How often it is looked whether a node may die that is to.
 const BORNE_LOOK_MS: u64 = 100;
 
+/// Within this others are confused: until what the dead one owned has been taken over.
+const CONFUSED_MS: u64 = 1_500;
+
 /// Amid what a node dies while a copy is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Amid {
@@ -39,7 +42,11 @@ impl World {
     /// A node dies, as soon as the others can bear it: an operator restarts nodes one after the other,
     /// and only what copies are promised against may happen.
     pub(super) fn crash(&mut self) -> anyhow::Result<()> {
-        let node = self.any_up().filter(|_| self.up().len() > 2 && self.is_whole());
+        // Who was in trouble lately is restarted as often as all others.
+        let doubted = self.doubted.filter(|node| self.up().contains(node));
+        let doubted = doubted.filter(|_| self.random.random_bool(0.5));
+        let node = doubted.or_else(|| self.any_up());
+        let node = node.filter(|_| self.up().len() > 2 && self.is_whole());
         let wait = if node.is_some() { self.swarm.crash_every_ms } else { BORNE_LOOK_MS };
         self.plan_fault(wait, Due::Crash);
         let Some(node) = node else { return Ok(()) };
@@ -104,12 +111,24 @@ impl World {
         self.log(format_args!("{node:?} crashes"));
         self.outcome.mark("crash", 1);
         self.missing += 1;
+        self.confuse();
         self.cut_short(node)?;
         self.remove(node);
         let wait = self.random.random_range(50..RESTART_MS);
         self.plan(Due::Restart(number), wait);
         let living: Vec<_> = self.nodes.iter().map(|(node, n)| (*node, &n.core)).collect();
         kept::check_held(&living, &self.clients, self.swarm.slots)
+    }
+
+    /// What ends a node may disturb others, too: of those who take over from it some take some more
+    /// for dead, while they claim or a little before or after.
+    fn confuse(&mut self) {
+        if self.swarm.suspect_every_ms > 0 && self.random.random_bool(0.5) {
+            for _ in 0..self.random.random_range(0..2 * self.nodes.len()) {
+                let wait = self.random.random_range(0..CONFUSED_MS);
+                self.plan(Due::SuspectMore, wait);
+            }
+        }
     }
 
     /// Of what a dying node has sent each lane of each link loses what is behind some point.

@@ -49,6 +49,7 @@ impl World {
         }
         let Some(seen) = node.seen.remove(&whom) else { return Ok(()) };
         self.log(format_args!("{by:?} takes {whom:?} for dead"));
+        self.doubted = Some(whom);
         self.outcome.mark("taken for dead", 1);
         self.look(by, true)?;
         let wait = self.random.random_range(100..2_500);
