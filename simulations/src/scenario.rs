@@ -36,6 +36,8 @@ pub(crate) enum Scenario {
     JoinFive,
     /// Whole nodes: all clients are cut off at once, and come back.
     ReconnectStorm,
+    /// Whole nodes: some clients stand still for a while.
+    SlowClients,
     /// Whole nodes: one is cut off.
     IsolateOne,
     /// Whole nodes: one hears nothing, another is heard by nobody.
@@ -66,7 +68,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 21] = [
+    pub(crate) const WHOLE: [Self; 22] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -76,6 +78,7 @@ impl Scenario {
         Self::Join,
         Self::JoinFive,
         Self::ReconnectStorm,
+        Self::SlowClients,
         Self::IsolateOne,
         Self::OneWay,
         Self::FlappingLink,

@@ -82,7 +82,73 @@ pub(super) enum Fault {
     Reconnects,
 }
 
+/// What happens while another fault lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Amid {
+    /// `kill -9` of a node; it is started again once the other fault is over.
+    Kill { node: usize },
+    /// All clients lose their connections at once.
+    Reconnects,
+}
+
+/// A fault, and what happens when it has lasted for some time.
+#[derive(Clone, Debug)]
+pub(super) struct Faults {
+    pub(super) fault: Fault,
+    pub(super) amid: Option<(u64, Amid)>,
+}
+
+impl Faults {
+    /// Of both: see [`Fault::splits`]. Who takes over from a killed node may not reach who holds what
+    /// that held, so that it serves without.
+    pub(super) fn splits(&self) -> bool {
+        self.fault.splits() || self.kills_of_parted()
+    }
+
+    /// Of both: see [`Fault::loses_positions`].
+    pub(super) fn loses_positions(&self) -> bool {
+        self.fault.loses_positions() || self.kills_of_parted()
+    }
+
+    fn kills_of_parted(&self) -> bool {
+        matches!(self.amid, Some((_, Amid::Kill { .. }))) && self.fault.parts()
+    }
+}
+
 impl Fault {
+    /// How long it lasts, if it does, in milliseconds.
+    pub(super) fn lasts(&self) -> Option<u64> {
+        match self {
+            Self::Pause { ms, .. }
+            | Self::FullCut { ms, .. }
+            | Self::PartialCut { ms, .. }
+            | Self::OneWayCut { ms, .. }
+            | Self::Loss { ms, .. }
+            | Self::Starvation { ms, .. }
+            | Self::Files { ms, .. } => Some(*ms),
+            Self::Kill { .. } | Self::Reconnects => None,
+        }
+    }
+
+    /// The nodes to which it happens.
+    pub(super) fn nodes(&self) -> Vec<usize> {
+        match self {
+            Self::Kill { nodes, .. } => nodes.clone(),
+            Self::FullCut { part, .. } => part.clone(),
+            Self::PartialCut { one, other, .. } => vec![*one, *other],
+            Self::Pause { node, .. }
+            | Self::OneWayCut { node, .. }
+            | Self::Starvation { node, .. }
+            | Self::Files { node, .. } => vec![*node],
+            Self::Loss { .. } | Self::Reconnects => vec![],
+        }
+    }
+
+    /// Whether two nodes that live may not hear each other.
+    fn parts(&self) -> bool {
+        self.splits() || matches!(self, Self::PartialCut { .. })
+    }
+
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Kill { .. } => Class::Kill,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::fault::Fault;
+use super::fault::{Amid, Fault, Faults};
 use super::processes::Processes;
 use crate::cluster::conditions::Cut;
 
@@ -13,41 +13,47 @@ const STARVE_EVERY: Duration = Duration::from_millis(100);
 
 impl Processes {
     /// How long it took, from the end of the fault until all agreed.
-    pub(super) async fn inflict(&mut self, fault: &Fault) -> anyhow::Result<Duration> {
-        match fault {
+    pub(super) async fn inflict(&mut self, faults: &Faults) -> anyhow::Result<Duration> {
+        let amid = faults.amid;
+        match &faults.fault {
             Fault::Kill { nodes, at_once } => return self.kill_and_restart(nodes, *at_once).await,
             Fault::Pause { node, ms } => {
                 self.node(*node)?.stop()?;
-                lasts(*ms).await;
+                self.lasts(*ms, amid).await?;
                 self.node(*node)?.go_on()?;
             }
             Fault::FullCut { part, ms } => {
                 self.hosts.cut(part, Cut::BothWays).await?;
-                lasts(*ms).await;
+                self.lasts(*ms, amid).await?;
                 self.hosts.heal().await?;
             }
             Fault::PartialCut { one, other, ms } => {
                 self.hosts.cut_link(*one, *other).await?;
-                lasts(*ms).await;
+                self.lasts(*ms, amid).await?;
                 self.hosts.heal().await?;
             }
             Fault::OneWayCut { node, cut, ms } => {
                 self.hosts.cut(&[*node], *cut).await?;
-                lasts(*ms).await;
+                self.lasts(*ms, amid).await?;
                 self.hosts.heal().await?;
             }
             Fault::Loss { percent, ms } => {
                 self.hosts.lose(*percent).await?;
-                lasts(*ms).await;
+                self.lasts(*ms, amid).await?;
                 self.hosts.heal().await?;
             }
-            Fault::Starvation { node, percent, ms } => self.starve(*node, *percent, *ms).await?,
-            Fault::Files { node, ms } => self.run_out_of_files(*node, *ms).await?,
+            Fault::Starvation { node, percent, ms } => {
+                self.starve(*node, (*percent, *ms), amid).await?
+            }
+            Fault::Files { node, ms } => self.run_out_of_files(*node, *ms, amid).await?,
             Fault::Reconnects => self.doors.cut(),
         }
         let over = Instant::now();
         self.agree(false).await?;
         let healed = over.elapsed();
+        if let Some((_, Amid::Kill { node })) = amid {
+            self.start_node(node, true)?;
+        }
         // Who was away is awaited, lest the next fault hits a cluster that is smaller than it seems.
         self.ready().await?;
         Ok(healed)
@@ -75,29 +81,62 @@ impl Processes {
         Ok(if at_once { died.elapsed() } else { repaired })
     }
 
-    async fn starve(&self, node: usize, percent: u64, ms: u64) -> anyhow::Result<()> {
-        let (node, over) = (self.node(node)?, Instant::now() + Duration::from_millis(ms));
+    async fn starve(
+        &mut self,
+        starving: usize,
+        (percent, ms): (u64, u64),
+        amid: Option<(u64, Amid)>,
+    ) -> anyhow::Result<()> {
+        let (began, mut amid) = (Instant::now(), amid);
         let runs = STARVE_EVERY * percent as u32 / 100;
-        while Instant::now() < over {
-            node.stop()?;
+        while began.elapsed() < Duration::from_millis(ms) {
+            self.node(starving)?.stop()?;
             sleep(STARVE_EVERY - runs).await;
-            node.go_on()?;
+            self.node(starving)?.go_on()?;
             sleep(runs).await;
+            let due = |(after_ms, _): &mut (u64, Amid)| {
+                began.elapsed() >= Duration::from_millis(*after_ms)
+            };
+            if let Some((_, amid)) = amid.take_if(due) {
+                self.happen(amid).await?;
+            }
         }
-        Ok(())
+        match amid {
+            Some((_, amid)) => self.happen(amid).await,
+            None => Ok(()),
+        }
     }
 
     /// All clients come again while a node has no room for any.
-    async fn run_out_of_files(&self, node: usize, ms: u64) -> anyhow::Result<()> {
-        let node = self.node(node)?;
-        let before = node.exhaust_files()?;
+    async fn run_out_of_files(
+        &mut self,
+        node: usize,
+        ms: u64,
+        amid: Option<(u64, Amid)>,
+    ) -> anyhow::Result<()> {
+        let before = self.node(node)?.exhaust_files()?;
         self.doors.cut();
-        lasts(ms).await;
-        node.set_files(before)
+        self.lasts(ms, amid).await?;
+        self.node(node)?.set_files(before)
     }
-}
 
-/// The time that a fault lasts is drawn from the seed; no event ends it.
-async fn lasts(ms: u64) {
-    sleep(Duration::from_millis(ms)).await;
+    /// The time that a fault lasts is drawn from the seed; no event ends it.
+    async fn lasts(&mut self, ms: u64, amid: Option<(u64, Amid)>) -> anyhow::Result<()> {
+        let Some((after_ms, amid)) = amid else {
+            sleep(Duration::from_millis(ms)).await;
+            return Ok(());
+        };
+        sleep(Duration::from_millis(after_ms)).await;
+        self.happen(amid).await?;
+        sleep(Duration::from_millis(ms - after_ms)).await;
+        Ok(())
+    }
+
+    async fn happen(&mut self, amid: Amid) -> anyhow::Result<()> {
+        match amid {
+            Amid::Kill { node } => self.kill(node).await?,
+            Amid::Reconnects => self.doors.cut(),
+        }
+        Ok(())
+    }
 }

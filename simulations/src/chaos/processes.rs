@@ -1,5 +1,5 @@
 //! Nodes, their hosts and their clients, together.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -35,6 +35,8 @@ pub(super) struct Processes {
     nodes: BTreeMap<usize, Node>,
     sdks: Vec<JoinHandle<anyhow::Result<()>>>,
     doing: watch::Sender<Doing>,
+    /// None: no client stands still.
+    still: watch::Sender<BTreeSet<history::Client>>,
     random: StdRng,
 }
 
@@ -53,6 +55,7 @@ impl Processes {
             nodes: BTreeMap::new(),
             sdks: Vec::new(),
             doing: watch::Sender::new(Doing::Publish),
+            still: watch::Sender::default(),
             random: StdRng::seed_from_u64(seed),
             setup,
         })
@@ -128,8 +131,10 @@ impl Processes {
             channels,
             home: Some(number % self.setup.nodes),
             pace: Duration::from_millis(self.setup.pace_ms),
+            padding: self.setup.padding,
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
+            still: self.still.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::fault::{Class, Fault};
+use super::fault::{Amid, Class, Faults};
 use super::options::Arguments;
 use super::processes::Processes;
 use super::schedule::{Kills, Round, Schedule};
@@ -30,8 +30,10 @@ const BACK_MS: u64 = 3_000;
 pub(super) struct Progress {
     pub(super) rounds: u64,
     pub(super) faults: BTreeMap<Class, u64>,
-    /// From the end of a fault until all agreed, the longest of each class.
-    pub(super) healed: BTreeMap<Class, Duration>,
+    /// Faults amid which something else happened: a kill, reconnects.
+    pub(super) amid: [u64; 2],
+    /// From the end of each fault until all agreed.
+    pub(super) healed: BTreeMap<Class, Vec<Duration>>,
     pub(super) duplicates: usize,
     names: Names,
 }
@@ -100,20 +102,25 @@ async fn play(
 }
 
 async fn play_round(
-    Round { busy_ms, fault }: &Round,
+    Round { busy_ms, faults }: &Round,
     processes: &mut Processes,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     processes.tell_clients(Doing::Publish);
     let gaps = processes.history.borrow().gaps();
     sleep(Duration::from_millis(*busy_ms)).await;
-    processes.trace.tell(format_args!("{fault:?}"));
-    *progress.faults.entry(fault.class()).or_default() += 1;
-    let healed = processes.inflict(fault).await?;
-    let longest = progress.healed.entry(fault.class()).or_default();
-    *longest = healed.max(*longest);
+    processes.trace.tell(format_args!("{faults:?}"));
+    let class = faults.fault.class();
+    *progress.faults.entry(class).or_default() += 1;
+    match faults.amid {
+        Some((_, Amid::Kill { .. })) => progress.amid[0] += 1,
+        Some((_, Amid::Reconnects)) => progress.amid[1] += 1,
+        None => {}
+    }
+    let healed = processes.inflict(faults).await?;
+    progress.healed.entry(class).or_default().push(healed);
     let rested = processes.rest().await;
-    check(fault, rested, gaps, processes, progress)?;
+    check(faults, rested, gaps, processes, progress)?;
     progress.rounds += 1;
     let mut history = processes.history.borrow_mut();
     println!(
@@ -130,14 +137,14 @@ async fn play_round(
 
 /// All that was promised in spite of the fault; all that was broken is the failure.
 fn check(
-    fault: &Fault,
+    faults: &Faults,
     rested: anyhow::Result<()>,
     gaps_before: usize,
     processes: &Processes,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let history = processes.history.borrow();
-    let split = fault.splits();
+    let split = faults.splits();
     let mut verdicts = vec![
         rested,
         progress.names.check_seen(&history),
@@ -147,7 +154,7 @@ fn check(
     if !split {
         verdicts.push(in_order::check(&history));
     }
-    if !fault.loses_positions() {
+    if !faults.loses_positions() {
         verdicts.push(no_gaps(history.gaps() - gaps_before));
     }
     let broken: Vec<String> =

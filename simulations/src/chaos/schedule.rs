@@ -2,10 +2,10 @@
 //! Classes come in turns, each once before any comes again.
 use clap::ValueEnum as _;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng, SeedableRng};
 
-use super::fault::{Class, Fault};
+use super::fault::{Amid, Class, Fault, Faults};
 use crate::cluster::conditions::Cut;
 
 /// How long clients publish undisturbed before a fault.
@@ -20,12 +20,14 @@ const LOSS_PERCENT: (u64, u64) = (1, 20);
 const SHARE_PERCENT: (u64, u64) = (10, 40);
 /// How many killed nodes are started again at once.
 const AT_ONCE: f64 = 0.25;
+/// In how many faults that last something else happens.
+const AMID: f64 = 0.4;
 
 /// One fault, and what comes before it.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     pub(super) busy_ms: u64,
-    pub(super) fault: Fault,
+    pub(super) faults: Faults,
 }
 
 /// How many nodes are killed at once.
@@ -75,7 +77,24 @@ impl Schedule {
         // Just filled, unless there is no class at all.
         let class = self.deck.pop().unwrap_or(Class::Reconnects);
         let busy_ms = self.random.random_range(BUSY_MS.0..=BUSY_MS.1);
-        Round { busy_ms, fault: self.draw(class) }
+        let fault = self.draw(class);
+        let amid = self.draw_amid(&fault);
+        Round { busy_ms, faults: Faults { fault, amid } }
+    }
+
+    /// Only of classes that are wanted. A second node is killed if fewer than there are copies may be.
+    fn draw_amid(&mut self, fault: &Fault) -> Option<(u64, Amid)> {
+        let ms = fault.lasts()?;
+        let spared = fault.nodes();
+        let victim = self.some_nodes().into_iter().find(|node| !spared.contains(node));
+        let kill = victim.map(|node| (Class::Kill, Amid::Kill { node }));
+        let kill = kill.filter(|_| matches!(self.kills, Kills::FewerThan(copies) if copies > 1));
+        let both = kill.into_iter().chain([(Class::Reconnects, Amid::Reconnects)]);
+        let both: Vec<_> = both.filter(|(class, _)| self.classes.contains(class)).collect();
+        let after_ms = self.random.random_range(0..ms);
+        let happens = self.random.random_bool(AMID);
+        let (_, amid) = both.choose(&mut self.random).filter(|_| happens)?;
+        Some((after_ms, *amid))
     }
 
     fn draw(&mut self, class: Class) -> Fault {
@@ -145,17 +164,36 @@ mod tests {
     fn every_class_comes_before_any_comes_again() {
         let all = Class::value_variants().len();
         let first: BTreeSet<Class> =
-            rounds(1, all).iter().map(|round| round.fault.class()).collect();
+            rounds(1, all).iter().map(|round| round.faults.fault.class()).collect();
         assert_eq!(first.len(), all);
     }
 
     #[test]
     fn as_many_nodes_are_killed_as_is_allowed_and_never_more() {
-        let killed = |round: Round| match round.fault {
+        let killed = |round: Round| match round.faults.fault {
             Fault::Kill { nodes, .. } => Some(nodes.len()),
             _ => None,
         };
         let numbers: BTreeSet<usize> = rounds(3, 500).into_iter().filter_map(killed).collect();
         assert_eq!(numbers, BTreeSet::from([1, 2]));
+    }
+
+    #[test]
+    fn something_else_happens_amid_faults_that_last_to_others_and_of_the_classes_that_are_wanted() {
+        let mut kinds = BTreeSet::new();
+        for Round { faults: Faults { fault, amid }, .. } in rounds(4, 1_000) {
+            let Some((after_ms, amid)) = amid else { continue };
+            assert!(fault.lasts().is_some_and(|ms| after_ms < ms), "{fault:?}");
+            if let Amid::Kill { node } = amid {
+                assert!(!fault.nodes().contains(&node), "{fault:?}, {amid:?}");
+            }
+            kinds.insert((fault.class(), matches!(amid, Amid::Kill { .. })));
+        }
+        assert_eq!(kinds.len(), 2 * (Class::value_variants().len() - 2));
+        let only = [Class::Pause, Class::Reconnects];
+        let mut schedule = Schedule::new(4, &only, (5, Kills::FewerThan(3)), 6_000);
+        let amid: Vec<_> = (0..100).filter_map(|_| schedule.next().faults.amid).collect();
+        assert!(!amid.is_empty());
+        assert!(amid.iter().all(|(_, amid)| matches!(amid, Amid::Reconnects)));
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn draw(seed: u64) -> Setup {
         channels: random.random_range(12..=16),
         subscriptions: random.random_range(2..=3),
         pace_ms: random.random_range(200..=250),
+        padding: 0,
         weather: Weather::default(),
     }
 }

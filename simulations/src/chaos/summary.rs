@@ -1,6 +1,7 @@
 //! What came of a run, as JSON.
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -24,6 +25,9 @@ pub(super) struct Summary {
     real_sdk_clients: usize,
     rounds: u64,
     faults: BTreeMap<String, u64>,
+    /// Of these so many amid which a node was killed, and all clients were cut off.
+    amid_kill: u64,
+    amid_reconnects: u64,
     publications_sent: usize,
     publications_acknowledged: usize,
     publications_refused: u64,
@@ -38,8 +42,29 @@ pub(super) struct Summary {
     /// What came again, where two parts had served at once.
     duplicates: usize,
     /// From the end of a fault (of a kill: from the death) until all agreed.
-    longest_heal_ms: BTreeMap<String, u128>,
+    heal_ms: BTreeMap<String, Heal>,
     failure: Option<String>,
+}
+
+/// Of faults of one class.
+#[derive(Serialize)]
+struct Heal {
+    p50: u128,
+    p99: u128,
+    longest: u128,
+}
+
+impl Heal {
+    fn of(took: &[Duration]) -> Self {
+        let mut ms: Vec<u128> = took.iter().map(Duration::as_millis).collect();
+        ms.sort_unstable();
+        // The least that so many of a hundred don't exceed.
+        let at = |percent: usize| {
+            let rank = (ms.len() * percent).div_ceil(100).max(1);
+            ms.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p99: at(99), longest: at(100) }
+    }
 }
 
 impl Summary {
@@ -64,6 +89,8 @@ impl Summary {
             real_sdk_clients: history.epochless.len(),
             rounds: progress.rounds,
             faults: named.collect(),
+            amid_kill: progress.amid[0],
+            amid_reconnects: progress.amid[1],
             publications_sent: sent,
             publications_acknowledged: acknowledged,
             publications_refused: history.refused,
@@ -74,7 +101,7 @@ impl Summary {
             gaps_announced: history.gaps(),
             lost: delivered::lost(&history),
             duplicates: progress.duplicates,
-            longest_heal_ms: healed.map(|(class, t)| (class.to_string(), t.as_millis())).collect(),
+            heal_ms: healed.map(|(class, took)| (class.to_string(), Heal::of(took))).collect(),
             failure: failure.map(str::to_owned),
         }
     }
@@ -89,4 +116,17 @@ fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
     if changed.is_none_or(|changed| changed.is_empty()) { commit } else { commit + "+" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_few_faults_the_longest_is_as_many_as_ninety_nine_of_a_hundred() {
+        let took: Vec<Duration> = [40, 10, 30, 20].map(Duration::from_millis).to_vec();
+        let Heal { p50, p99, longest } = Heal::of(&took);
+        assert_eq!((p50, p99, longest), (20, 40, 40));
+        assert_eq!(Heal::of(&[]).longest, 0);
+    }
 }

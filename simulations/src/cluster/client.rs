@@ -3,7 +3,7 @@
 mod connection;
 mod replies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,8 +54,12 @@ pub(crate) struct Client<D> {
     pub(crate) home: Option<usize>,
     /// Between two publications, on average.
     pub(crate) pace: Duration,
+    /// Bytes that the payload of a publication has more than it needs.
+    pub(crate) padding: usize,
     pub(crate) doors: D,
     pub(crate) doing: watch::Receiver<Doing>,
+    /// Those that neither read nor send for now.
+    pub(crate) still: watch::Receiver<BTreeSet<history::Client>>,
     pub(crate) history: history::Shared,
     pub(crate) trace: Trace,
     pub(crate) random: StdRng,

@@ -30,6 +30,7 @@ impl Course {
         let drawn = Setup::draw(self.seed);
         let drawn = match self.scenario {
             Scenario::HotChannel => drawn.in_one_channel(),
+            Scenario::SlowClients => drawn.with_large_publications(),
             _ => drawn,
         };
         drawn.resized(self.nodes, self.clients)

@@ -1,4 +1,5 @@
 //! What scenarios do to the network and to the clients' connections.
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -17,6 +18,21 @@ impl Cluster {
         self.doors.cut(half_open);
         self.trace.tell(format_args!("all clients are cut off, half open: {half_open}"));
         self.story.tell(Mark::ClientsCut);
+    }
+
+    /// Some of the clients neither read nor send any more, and keep their connections.
+    pub(crate) fn still_clients(&mut self) {
+        let mut clients: Vec<usize> = (0..self.setup.clients).collect();
+        clients.shuffle(&mut self.random);
+        clients.truncate(self.random.random_range(1..=self.setup.clients / 2));
+        self.trace.tell(format_args!("{clients:?} stand still"));
+        self.still.send_replace(clients.into_iter().collect());
+    }
+
+    /// They go on.
+    pub(crate) fn wake_clients(&self) {
+        self.trace.tell("all clients go on");
+        self.still.send_replace(BTreeSet::new());
     }
 
     /// Two nodes can't reach each other.

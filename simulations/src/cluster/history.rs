@@ -82,6 +82,8 @@ pub(crate) struct History {
     pub(crate) connections: u64,
     pub(crate) resumed: u64,
     pub(crate) refused: u64,
+    /// Connections that nodes ended, with a code or, of who didn't read that in time, without a word.
+    pub(crate) closed: u64,
     /// Clients of SDKs that tell the offset of what they received, but not under which epoch.
     pub(crate) epochless: BTreeSet<Client>,
     /// How much of `sent` had come to its end at the last rest, and was checked.

@@ -26,7 +26,7 @@ pub(crate) mod trace;
 pub(crate) mod wire;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,8 @@ pub(crate) struct Cluster {
     nodes: Nodes,
     doors: MemoryDoors,
     doing: watch::Sender<Doing>,
+    /// The clients that neither read nor send.
+    still: watch::Sender<BTreeSet<history::Client>>,
 }
 
 impl Cluster {
@@ -106,6 +108,7 @@ impl Cluster {
             nodes: Nodes::default(),
             doors: MemoryDoors::default(),
             doing: watch::Sender::new(Doing::Publish),
+            still: watch::Sender::default(),
             setup,
         }
     }
@@ -163,8 +166,10 @@ impl Cluster {
             channels,
             home: Some(number % self.setup.nodes),
             pace: Duration::from_millis(self.setup.pace_ms),
+            padding: self.setup.padding,
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
+            still: self.still.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

@@ -19,6 +19,8 @@ const CLIENT_PORT: u16 = 8_000;
 const MESH_PORT: u16 = 7_400;
 /// How long it takes until clients are served again when a fault has ended, at most.
 const BACK_MS: u64 = 1_000;
+/// Bytes of a large publication.
+const LARGE_BYTES: usize = 16_000;
 /// Nodes that may join those of the start.
 const GUESTS_MAX: usize = 5;
 
@@ -38,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) subscriptions: usize,
     /// Between two publications of a client, on average.
     pub(crate) pace_ms: u64,
+    /// Bytes that a publication's payload has more than it needs.
+    pub(crate) padding: usize,
     pub(crate) weather: Weather,
 }
 
@@ -56,6 +60,7 @@ impl Setup {
             channels: random.random_range(10..=16),
             subscriptions: random.random_range(2..=3),
             pace_ms: random.random_range(80..=100),
+            padding: 0,
             weather: Weather {
                 latency_ms: (shortest, shortest + random.random_range(0..=4)),
                 ..Weather::default()
@@ -75,6 +80,12 @@ impl Setup {
     /// With all clients in one channel, which publish twice as often.
     pub(crate) fn in_one_channel(self) -> Self {
         Self { channels: 1, subscriptions: 1, pace_ms: self.pace_ms / 2, ..self }
+    }
+
+    /// With large publications: a client that reads nothing is owed more than a node keeps for it within
+    /// seconds.
+    pub(crate) fn with_large_publications(self) -> Self {
+        Self { padding: LARGE_BYTES, ..self }
     }
 
     /// There are so many machines, of which not all run nodes.

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::replies::{Connected, Publication, Push, Reply, Subscribed};
+use super::replies::{Connected, Payload, Publication, Push, Reply, Subscribed};
 use super::{Client, Doing, Sdk};
 use crate::cluster::doors::Doors;
 use crate::cluster::history::Seen;
@@ -77,6 +77,7 @@ impl<'a, D: Doors> Connection<'a, D> {
         }
         loop {
             let due = self.due();
+            let still = self.client.still.borrow_and_update().contains(&self.client.number);
             // Reading is cancel-safe; the rest decides nothing by itself.
             let done = tokio::select! {
                 biased;
@@ -84,8 +85,11 @@ impl<'a, D: Doors> Connection<'a, D> {
                     self.client.doors.leave(self.wire);
                     return "it was cut off".to_owned();
                 }
-                frame = self.wire.read() => self.handle(frame).await,
-                () = sleep_until(due) => self.tick().await,
+                changed = self.client.still.changed() => {
+                    changed.map_err(|_| "the run is over".to_owned())
+                }
+                frame = self.wire.read(), if !still => self.handle(frame).await,
+                () = sleep_until(due), if !still => self.tick().await,
             };
             if let Err(ended) = done {
                 return ended;
@@ -136,7 +140,8 @@ impl<'a, D: Doors> Connection<'a, D> {
         let channel = self.subscribed[choice].clone();
         let (client, connection) = (self.client.number, self.number);
         let number = self.client.history.borrow_mut().send(client, connection, channel.clone());
-        let command = json!({ "channel": channel.as_str(), "data": number });
+        let data = Payload::new(number, self.client.padding);
+        let command = json!({ "channel": channel.as_str(), "data": data });
         self.ask(Asked::Publish(number), "publish", &command).await
     }
 
@@ -176,8 +181,8 @@ impl<'a, D: Doors> Connection<'a, D> {
     async fn handle(&mut self, frame: Frame) -> Result<(), Ended> {
         let text = match frame {
             Frame::Text(text) => text,
-            Frame::Close(code) => return Err(format!("closed with {code}")),
-            Frame::End => return Err("the connection ended".to_owned()),
+            Frame::Close(code) => return Err(self.closed(format!("closed with {code}"))),
+            Frame::End => return Err(self.closed("the connection ended".to_owned())),
         };
         for line in text.lines() {
             let reply: Reply =
@@ -191,6 +196,11 @@ impl<'a, D: Doors> Connection<'a, D> {
             }
         }
         Ok(())
+    }
+
+    fn closed(&self, why: Ended) -> Ended {
+        self.client.history.borrow_mut().closed += 1;
+        why
     }
 
     async fn replied(&mut self, reply: Reply) -> Result<(), Ended> {
@@ -297,9 +307,9 @@ impl<'a, D: Doors> Connection<'a, D> {
         let Some(position) = positions.get_mut(channel) else { return };
         position.offset = publication.offset;
         position.epoch = publication.epoch.unwrap_or(position.epoch);
-        let (data, offset) = (publication.data, publication.offset);
+        let (data, offset) = (publication.data.number(), publication.offset);
         trace.event(format_args!("client {number} in {channel}: received {data} as {offset}"));
-        history.borrow_mut().see(*number, channel, Seen::Publication(*position, publication.data));
+        history.borrow_mut().see(*number, channel, Seen::Publication(*position, data));
     }
 }
 

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use orbweb::protocol::ids::StreamEpoch;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A reply, a push, or (with neither) a ping.
 #[derive(Deserialize)]
@@ -77,12 +77,36 @@ pub(super) struct Push {
 
 #[derive(Deserialize)]
 pub(super) struct Publication {
-    /// The payload: the publication's number in the run.
-    pub(super) data: u64,
+    pub(super) data: Payload,
     #[serde(default)]
     pub(super) offset: u64,
     #[serde(default, deserialize_with = "epoch")]
     pub(super) epoch: Option<StreamEpoch>,
+}
+
+/// What is published.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+pub(super) enum Payload {
+    /// The publication's number in the run.
+    Number(u64),
+    /// The same with something that makes it large.
+    Padded(u64, String),
+}
+
+impl Payload {
+    pub(super) fn new(number: u64, padding: usize) -> Self {
+        match padding {
+            0 => Self::Number(number),
+            padding => Self::Padded(number, "x".repeat(padding)),
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Self::Number(number) | Self::Padded(number, _) => *number,
+        }
+    }
 }
 
 #[derive(Deserialize)]

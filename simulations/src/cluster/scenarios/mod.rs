@@ -15,6 +15,7 @@ mod loss;
 mod one_way;
 mod reconnect_storm;
 mod rolling_restart;
+mod slow_clients;
 mod slow_link;
 mod smoke;
 mod split_halves;
@@ -61,6 +62,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::Join => join::play(cluster).await,
         Scenario::JoinFive => join_five::play(cluster).await,
         Scenario::ReconnectStorm => reconnect_storm::play(cluster).await,
+        Scenario::SlowClients => slow_clients::play(cluster).await,
         Scenario::IsolateOne => isolate_one::play(cluster).await,
         Scenario::OneWay => one_way::play(cluster).await,
         Scenario::FlappingLink => flapping_link::play(cluster).await,
