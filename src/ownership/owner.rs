@@ -187,7 +187,9 @@ impl Ownership {
         self.announced_strays = Millis(0);
         self.show_strays_soon(now);
         let world = &self.world;
-        self.taken_in.retain(|(_, node), _| world.lives(*node));
+        let table = &self.table;
+        let owns = |slot| table.owns(slot) || world.placement.owner(slot) == Some(self.me);
+        self.taken_in.retain(|(slot, node), _| world.lives(*node) && owns(*slot));
         // Who has them now may not be who had them then.
         self.kept.clear();
         self.claim_due_slots(now, out);

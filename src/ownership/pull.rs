@@ -22,8 +22,9 @@ pub const PULLS_MAX: usize = 1_024;
 pub const NOT_WANTED: u64 = 0;
 /// A pull whose parts nobody acknowledges is given up; the claimant asks again.
 const ABANDONED_MS: u64 = 5_000;
-/// A pull of which nothing moves for so long, on either side, is lost: more than a question and its
-/// answer take.
+/// A pull of which nothing has come for so long, and of which nothing moves on the other side, is lost:
+/// more than a question and its answer take. One that has begun isn't given up so soon: its next part
+/// may be on a slow link.
 const LOST_MS: u64 = 1_000;
 /// A pull of which nothing comes for so long is given up though the holder sends parts of others: it
 /// may wait behind them, or never have been asked for.
@@ -46,7 +47,7 @@ pub(super) struct Pulling {
 
 impl Pulling {
     fn is_lost(&self, now: Millis) -> bool {
-        now.since(self.progress) >= LOST_MS
+        self.received == 0 && now.since(self.progress) >= LOST_MS
     }
 }
 

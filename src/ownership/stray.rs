@@ -189,7 +189,9 @@ impl Ownership {
             {
                 shown.at_home = true;
             }
-            self.kept.insert(slot, digest);
+            if promised.owner == from {
+                self.kept.insert(slot, digest);
+            }
         }
     }
 
@@ -219,6 +221,9 @@ impl Ownership {
 
     /// The same of what another holds and this node holds, too.
     pub(super) fn take_in_equal(&mut self, from: Incarnation, slots: BTreeMap<Slot, u64>) {
+        if from == self.me {
+            return;
+        }
         let ours = |slot: &Slot| self.holdings.get(slot).map(Holding::digest);
         let equal = slots.into_iter().filter(|(slot, digest)| ours(slot) == Some(*digest));
         self.take_in(from, equal.collect());

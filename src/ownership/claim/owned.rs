@@ -65,8 +65,13 @@ impl Ownership {
         for (range, term) in slots {
             for slot in range.iter() {
                 let refused = self.promise_to(slot, Epoch { term: *term, owner: from }, now);
-                if refused.is_some() && self.table.owns(slot) {
-                    mine.push(slot);
+                if let Some(higher) = refused {
+                    if self.table.owns(slot) {
+                        mine.push(slot);
+                    } else {
+                        // To somebody who didn't win, perhaps: the owner claims above that.
+                        self.owe_fence(from, slot, higher);
+                    }
                 }
                 let again = yours && !without(Rule::ClaimAgain);
                 if again && self.backoffs.remove(&slot).is_some() {

@@ -75,6 +75,7 @@ impl Ownership {
         }
         for slot in empty.into_iter().filter(|slot| !self.table.owns(*slot)) {
             self.holdings.remove(&slot);
+            self.shown.remove(&slot);
         }
     }
 
