@@ -69,6 +69,10 @@ impl Pull {
     fn in_flight(&self) -> u64 {
         self.sent - self.acknowledged
     }
+
+    fn moves(&self, now: Millis) -> bool {
+        now.since(self.progress) < LOST_MS
+    }
 }
 
 impl Ownership {
@@ -223,7 +227,7 @@ impl Ownership {
 
     /// What is being sent to nodes, slot by slot.
     pub(super) fn served(&self, now: Millis) -> BTreeSet<(Incarnation, Slot)> {
-        let pulls = self.pulls.iter().filter(|(_, pull)| now.since(pull.progress) < LOST_MS);
+        let pulls = self.pulls.iter().filter(|(_, pull)| pull.moves(now));
         pulls.flat_map(|((to, _), pull)| pull.of.iter().map(|slot| (*to, *slot))).collect()
     }
 
@@ -348,6 +352,16 @@ impl Ownership {
             self.note_pulled(from, claim, pull, now, out);
         }
     }
+}
+
+/// Whether a slot is being sent to a node.
+pub(super) fn serves(
+    pulls: &BTreeMap<(Incarnation, u64), Pull>,
+    (to, slot): (Incarnation, Slot),
+    now: Millis,
+) -> bool {
+    let mut pulls = pulls.range((to, 0)..=(to, u64::MAX)).filter(|(_, pull)| pull.moves(now));
+    pulls.any(|(_, pull)| pull.of.contains(&slot))
 }
 
 /// Tells a holder that no more of a pull is wanted.

@@ -183,15 +183,15 @@ impl Ownership {
     pub(super) fn handle_kept(&mut self, from: Incarnation, slots: Vec<(Slot, u64)>) {
         for (slot, digest) in slots {
             let promised = self.table.promised(slot);
+            if promised.owner != from {
+                continue;
+            }
             if let Some(shown) = self.shown.get_mut(&slot)
                 && (shown.epoch, shown.digest) == (promised, digest)
-                && promised.owner == from
             {
                 shown.at_home = true;
             }
-            if promised.owner == from {
-                self.kept.insert(slot, digest);
-            }
+            self.kept.insert(slot, digest);
         }
     }
 
@@ -234,7 +234,8 @@ impl Ownership {
         (self.table.promised(slot).term, self.logs.get(&slot).map_or(0, Log::last))
     }
 
-    /// Whether what a stray, or another one of the same fingerprint, has is here, and held by all who are to hold it; `None` if it isn't here.
+    /// Whether what a stray, or another one of the same fingerprint, has is held by all who are to
+    /// hold it; `None` if it isn't here.
     fn has_taken_in(&mut self, (slot, digest): (Slot, u64)) -> Option<bool> {
         let (term, last) = self.logged(slot);
         if self.holdings.get(&slot).map(Holding::digest) == Some(digest) {

@@ -91,6 +91,15 @@ pub(super) enum Amid {
     Reconnects,
 }
 
+impl Amid {
+    pub(super) fn class(self) -> Class {
+        match self {
+            Self::Kill { .. } => Class::Kill,
+            Self::Reconnects => Class::Reconnects,
+        }
+    }
+}
+
 /// A fault, and what happens when it has lasted for some time.
 #[derive(Clone, Debug)]
 pub(super) struct Faults {

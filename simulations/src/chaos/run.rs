@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::fault::{Amid, Class, Faults};
+use super::fault::{Class, Faults};
 use super::options::Arguments;
 use super::processes::Processes;
 use super::schedule::{Kills, Round, Schedule};
@@ -30,8 +30,8 @@ const BACK_MS: u64 = 3_000;
 pub(super) struct Progress {
     pub(super) rounds: u64,
     pub(super) faults: BTreeMap<Class, u64>,
-    /// Faults amid which something else happened: a kill, reconnects.
-    pub(super) amid: [u64; 2],
+    /// What happened amid them.
+    pub(super) amid: BTreeMap<Class, u64>,
     /// From the end of each fault until all agreed.
     pub(super) healed: BTreeMap<Class, Vec<Duration>>,
     pub(super) duplicates: usize,
@@ -112,10 +112,8 @@ async fn play_round(
     processes.trace.tell(format_args!("{faults:?}"));
     let class = faults.fault.class();
     *progress.faults.entry(class).or_default() += 1;
-    match faults.amid {
-        Some((_, Amid::Kill { .. })) => progress.amid[0] += 1,
-        Some((_, Amid::Reconnects)) => progress.amid[1] += 1,
-        None => {}
+    if let Some((_, amid)) = faults.amid {
+        *progress.amid.entry(amid.class()).or_default() += 1;
     }
     let healed = processes.inflict(faults).await?;
     progress.healed.entry(class).or_default().push(healed);

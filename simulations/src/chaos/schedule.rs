@@ -87,13 +87,13 @@ impl Schedule {
         let ms = fault.lasts()?;
         let spared = fault.nodes();
         let victim = self.some_nodes().into_iter().find(|node| !spared.contains(node));
-        let kill = victim.map(|node| (Class::Kill, Amid::Kill { node }));
+        let kill = victim.map(|node| Amid::Kill { node });
         let kill = kill.filter(|_| matches!(self.kills, Kills::FewerThan(copies) if copies > 1));
-        let both = kill.into_iter().chain([(Class::Reconnects, Amid::Reconnects)]);
-        let both: Vec<_> = both.filter(|(class, _)| self.classes.contains(class)).collect();
+        let both = kill.into_iter().chain([Amid::Reconnects]);
+        let both: Vec<_> = both.filter(|amid| self.classes.contains(&amid.class())).collect();
         let after_ms = self.random.random_range(0..ms);
         let happens = self.random.random_bool(AMID);
-        let (_, amid) = both.choose(&mut self.random).filter(|_| happens)?;
+        let amid = both.choose(&mut self.random).filter(|_| happens)?;
         Some((after_ms, *amid))
     }
 

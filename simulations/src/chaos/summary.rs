@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::fault::Class;
 use super::options;
 use super::processes::Processes;
 use super::run::Progress;
@@ -25,9 +26,8 @@ pub(super) struct Summary {
     real_sdk_clients: usize,
     rounds: u64,
     faults: BTreeMap<String, u64>,
-    /// Of these so many amid which a node was killed, and all clients were cut off.
-    amid_kill: u64,
-    amid_reconnects: u64,
+    /// What happened amid them.
+    amid: BTreeMap<String, u64>,
     publications_sent: usize,
     publications_acknowledged: usize,
     publications_refused: u64,
@@ -76,7 +76,8 @@ impl Summary {
     ) -> Self {
         let (history, setup) = (processes.history.borrow(), &processes.setup);
         let (sent, acknowledged) = (history.sent.len(), history.acknowledged());
-        let named = progress.faults.iter().map(|(class, number)| (class.to_string(), *number));
+        let named = |(class, number): (&Class, &u64)| (class.to_string(), *number);
+        let (faults, amid) = (progress.faults.iter().map(named), progress.amid.iter().map(named));
         let healed = progress.healed.iter();
         Self {
             seed,
@@ -88,9 +89,8 @@ impl Summary {
             clients: setup.clients,
             real_sdk_clients: history.epochless.len(),
             rounds: progress.rounds,
-            faults: named.collect(),
-            amid_kill: progress.amid[0],
-            amid_reconnects: progress.amid[1],
+            faults: faults.collect(),
+            amid: amid.collect(),
             publications_sent: sent,
             publications_acknowledged: acknowledged,
             publications_refused: history.refused,

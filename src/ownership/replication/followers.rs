@@ -6,6 +6,7 @@ use super::SLOTS_PER_FRAME;
 use crate::ownership::log::Log;
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
+use crate::ownership::pull::serves;
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{FollowedSlot, Lane, PeerFrame};
 use crate::protocol::time::Millis;
@@ -124,11 +125,8 @@ impl Ownership {
 
     /// Asks followers to have whole copies.
     pub(super) fn ask_to_follow(&mut self, now: Millis, out: &mut Out) {
-        if self.due.unfollowed.is_empty() {
-            return;
-        }
         let mut asked: BTreeMap<Incarnation, Vec<FollowedSlot>> = BTreeMap::new();
-        let (mut done, served) = (Vec::new(), self.served(now));
+        let mut done = Vec::new();
         for slot in &self.due.unfollowed {
             let Some(log) = self.logs.get_mut(slot) else {
                 done.push(*slot);
@@ -140,7 +138,7 @@ impl Ownership {
             for (node, follower) in &mut lacking {
                 all = false;
                 let lately = follower.asked.is_some_and(|at| now.since(at) < FOLLOW_AGAIN_MS);
-                if lately || served.contains(&(*node, *slot)) {
+                if lately || serves(&self.pulls, (*node, *slot), now) {
                     continue;
                 }
                 follower.asked = Some(now);

@@ -1,5 +1,6 @@
 //! Slots that change hands: what a new owner shows, and what others let go.
 use super::*;
+use crate::protocol::peer::SlotRange;
 
 #[test]
 fn a_new_owner_shows_at_once_what_one_death_can_not_have_taken() {
@@ -156,6 +157,33 @@ fn what_a_node_holds_of_others_is_counted_until_its_owner_says_that_it_has_it() 
     mesh.run(2_500);
     assert_eq!(astray(&mesh), [0, 0, 0]);
     assert_eq!(mesh.get(third), one("k", "2"));
+}
+
+#[test]
+fn a_copy_promised_to_somebody_who_never_won_comes_home_all_the_same() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    let slot = alice().slot(SLOTS);
+    mesh.set(owner, "k", "1");
+    // The third has a copy that it isn't needed for any more.
+    mesh.see(&[owner, third]);
+    mesh.run(500);
+    mesh.see(&[owner, successor, third]);
+    mesh.run(6_000);
+    let astray = |mesh: &Mesh| mesh.cores[&third].ownership().copies().astray;
+    assert_eq!(astray(&mesh), 0);
+    let (dead, term) = (Incarnation(99), 50);
+    let slots = vec![(SlotRange { first: slot, last: slot }, term)];
+    let prepare = PeerFrame::Prepare { claim: 1, attempt: 1, slots };
+    mesh.lost = |frame| matches!(frame, PeerFrame::Fenced { .. });
+    mesh.tell(third, Event::Frames { from: dead, frames: vec![prepare] });
+    mesh.run(100);
+    mesh.lost = |_| false;
+    assert_eq!(astray(&mesh), 1, "its owner's word is over");
+    mesh.run(6_000);
+    assert_eq!(astray(&mesh), 0);
+    let owner = mesh.cores[&owner].ownership();
+    assert!(owner.owns(slot) && owner.promised(slot).term > term, "the owner has claimed again");
 }
 
 #[test]
