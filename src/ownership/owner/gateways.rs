@@ -13,6 +13,12 @@ use crate::protocol::time::Millis;
 const SWEEP_MS: u64 = 5_000;
 
 impl Ownership {
+    /// Whether a gateway vanished a moment ago: what it asked for before isn't taken up any more. If it
+    /// lives, it asks again.
+    pub(in crate::ownership) fn has_departed(&self, gateway: Incarnation) -> bool {
+        self.departed.contains_key(&gateway)
+    }
+
     /// Tells gateways who came or left.
     pub(in crate::ownership) fn announce(
         &self,

@@ -55,6 +55,23 @@ fn who_comes_back_soon_was_never_gone() {
 }
 
 #[test]
+fn what_waited_for_a_commit_when_its_gateway_died_brings_nobody_online() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, gateway] = mesh.roles();
+    mesh.lost = |frame| matches!(frame, PeerFrame::Replicate { .. });
+    let change = UserChange::Set { key: "a".into(), value: Bytes::from_static(b"1") };
+    mesh.begin(gateway, alice(), Ask::Change(change));
+    let subscribe = Ask::Subscribe { client: ClientId(1), info: None, recover: Recover::No };
+    mesh.begin(gateway, alice(), subscribe);
+    mesh.cores.remove(&gateway);
+    mesh.see(&[owner, successor]);
+    mesh.lost = |_| false;
+    mesh.run(500);
+    assert_eq!(mesh.get(successor), one("a", "1"), "what was taken is committed");
+    assert_eq!(mesh.status(successor), Status::Unknown);
+}
+
+#[test]
 fn a_gateway_that_dies_takes_its_users_along_only_if_they_stay_away() {
     for back in [true, false] {
         let mut mesh = Mesh::new();
