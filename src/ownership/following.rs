@@ -36,6 +36,8 @@ pub(super) struct Wanted {
     owner: Incarnation,
     term: u64,
     number: u64,
+    /// Whether the owner had all that was held here when it asked.
+    at_home: bool,
     /// The pull that brings it.
     pull: Option<u64>,
 }
@@ -181,7 +183,8 @@ impl Ownership {
                     self.drop_if_lost(pull, now);
                 }
             } else {
-                self.wanted.insert(slot, Wanted { owner, term, number, pull: None });
+                let at_home = self.is_at_home(slot);
+                self.wanted.insert(slot, Wanted { owner, term, number, at_home, pull: None });
             }
         }
         if !held.is_empty() {
@@ -226,13 +229,16 @@ impl Ownership {
         let brought = self.wanted.iter().filter(|(_, wanted)| wanted.pull == Some(pull));
         let brought: Vec<(Slot, Wanted)> = brought.map(|(slot, w)| (*slot, *w)).collect();
         let mut held = Vec::new();
-        for (slot, Wanted { term, number, .. }) in brought {
+        for (slot, Wanted { term, number, at_home, .. }) in brought {
             self.wanted.remove(&slot);
             // Whoever has claimed meanwhile was told what was here before.
             if self.table.promised(slot) == (Epoch { term, owner }) {
                 self.note_commits(slot);
                 if let Some(holding) = self.holdings.get_mut(&slot) {
                     holding.drop_known(now);
+                }
+                if at_home && self.is_at_home(slot) {
+                    self.drop_taken_over(slot);
                 }
                 held.push((slot, term, number));
             }

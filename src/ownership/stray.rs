@@ -127,8 +127,13 @@ impl Ownership {
     fn is_astray(&self, slot: Slot) -> bool {
         let Some(home) = self.home_elsewhere(slot) else { return false };
         let promised = self.table.promised(slot);
-        let known = self.shown.get(&slot).is_some_and(|s| s.at_home && s.epoch == promised);
-        !known || promised.owner != home || !self.world.lives(home)
+        !self.is_at_home(slot) || promised.owner != home || !self.world.lives(home)
+    }
+
+    /// Whether the owner of the present epoch has what was held of a slot here.
+    pub(super) fn is_at_home(&self, slot: Slot) -> bool {
+        let promised = self.table.promised(slot);
+        self.shown.get(&slot).is_some_and(|shown| shown.at_home && shown.epoch == promised)
     }
 
     /// How many slots are held here and may not be where they belong.
@@ -180,8 +185,8 @@ impl Ownership {
     }
 
     /// Notes that an owner has what is held here.
-    pub(super) fn handle_kept(&mut self, from: Incarnation, slots: Vec<(Slot, u64)>) {
-        for (slot, digest) in slots {
+    pub(super) fn handle_kept(&mut self, from: Incarnation, slots: Vec<(Slot, u64, bool)>) {
+        for (slot, digest, whole) in slots {
             let promised = self.table.promised(slot);
             if promised.owner != from {
                 continue;
@@ -190,9 +195,20 @@ impl Ownership {
                 && (shown.epoch, shown.digest) == (promised, digest)
             {
                 shown.at_home = true;
+                if whole {
+                    self.drop_taken_over(slot);
+                }
             }
             self.kept.insert(slot, digest);
         }
+    }
+
+    /// All that the owner of the present epoch has of a slot is here, and all that was here the owner
+    /// has: what was made before and found no place on its lines it has appended anew, and dropped by
+    /// their size since.
+    pub(super) fn drop_taken_over(&mut self, slot: Slot) {
+        let epoch = self.table.promised(slot);
+        self.holdings.get_mut(&slot).into_iter().for_each(|holding| holding.drop_older(epoch));
     }
 
     /// This node leaves: it shows what it holds until others have it.
@@ -267,7 +283,7 @@ impl Ownership {
             }
             self.drop_lost_pull(from, stray, now);
             match self.has_taken_in(stray) {
-                Some(true) => kept.push(stray),
+                Some(true) => kept.push((stray.0, stray.1, self.is_followed_by(from, stray.0))),
                 // Its copy is needed until enough others have what is in it.
                 Some(false) => {}
                 None if self.is_pulling(from, stray) => {}
@@ -279,7 +295,7 @@ impl Ownership {
         }
         if !kept.is_empty() {
             // Who hasn't heard yet whose word this is takes the next one.
-            self.tell_owned(from, kept.iter().map(|(slot, _)| *slot), out);
+            self.tell_owned(from, kept.iter().map(|(slot, ..)| *slot), out);
             out.send(from, Lane::Control, PeerFrame::Kept { slots: kept });
         }
         if !lacking.is_empty() {

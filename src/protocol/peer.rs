@@ -259,8 +259,9 @@ pub enum PeerFrame {
 
     /// The sender owns these slots and has what the receiver holds of them (control lane).
     Kept {
-        /// Slot and fingerprint, as in `Stray`.
-        slots: Vec<(Slot, u64)>,
+        /// Slot and fingerprint, as in `Stray`, and whether the receiver holds all that the sender does
+        /// of the slot, too.
+        slots: Vec<(Slot, u64, bool)>,
     },
 
     // Replication, from an owner to those who hold copies, and back.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Holding;
 use crate::ownership::stream::{Entry, HISTORY_SIZE_MAX, Stream};
 use crate::protocol::channel::{Channel, ChannelOptions};
-use crate::protocol::ids::Position;
+use crate::protocol::ids::{Epoch, Position};
 use crate::protocol::message::OperationId;
 use crate::protocol::time::Millis;
 
@@ -130,6 +130,18 @@ impl Holding {
             }
         }
         taken
+    }
+
+    /// Drops what is beside the lines and got its name before an epoch.
+    pub fn drop_older(&mut self, epoch: Epoch) {
+        let before = self.loose();
+        self.loose.retain(|_, beside| {
+            beside.retain(|loose| loose.entry.publication.epoch.epoch >= epoch);
+            !beside.is_empty()
+        });
+        if self.loose() != before {
+            self.changed();
+        }
     }
 
     /// Drops what is beside the lines and on them, too, under whatever name or by its idempotency

@@ -41,6 +41,12 @@ impl Ownership {
             && log.committed_copies() >= self.world.required
     }
 
+    /// Whether a node holds all of an owned slot that this one has.
+    pub(in crate::ownership) fn is_followed_by(&self, node: Incarnation, slot: Slot) -> bool {
+        let follower = self.logs.get(&slot).and_then(|log| log.followers.get(&node));
+        follower.is_some_and(|follower| follower.is_whole() && !follower.spare)
+    }
+
     /// How well slots are held.
     pub fn copies(&self) -> Copies {
         let required = self.world.required as u32;

@@ -187,6 +187,46 @@ fn a_copy_promised_to_somebody_who_never_won_comes_home_all_the_same() {
 }
 
 #[test]
+fn what_its_owner_has_appended_anew_and_dropped_since_a_follower_drops_too() {
+    let mut mesh = Mesh::new();
+    let [owner, successor, third] = mesh.roles();
+    let slot = alice().slot(SLOTS);
+    // The successor's line, which nobody else has.
+    let out = mesh.cores.remove(&owner).expect("a node");
+    mesh.see(&[successor, third]);
+    mesh.run(500);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Replicate { .. });
+    for _ in 0..5 {
+        let message = Arc::new(Message::default());
+        mesh.begin(successor, alice(), Ask::Publish { message, key: None });
+    }
+    mesh.lost = |_| false;
+    // Another one of a later epoch, to which what was on the first is added.
+    mesh.cores.insert(owner, out);
+    let out = mesh.cores.remove(&successor).expect("a node");
+    mesh.see(&[owner, third]);
+    let message = Arc::new(Message::default());
+    let first = mesh.begin(owner, alice(), Ask::Publish { message, key: None });
+    mesh.run(2_000);
+    assert!(matches!(mesh.replies.remove(&first), Some(Reply::Published { .. })));
+    mesh.cores.insert(successor, out);
+    mesh.lost = |frame| matches!(frame, PeerFrame::Follow { .. });
+    mesh.see(&[owner, successor, third]);
+    mesh.run(2_000);
+    assert_eq!(mesh.history(owner), Ok(6));
+    (0..OPTIONS.history_size).for_each(|_| mesh.publish(owner, "later"));
+    let holding = |mesh: &Mesh, node| {
+        mesh.cores[&node].ownership().holding(slot).expect("something is held").clone()
+    };
+    assert_eq!(holding(&mesh, successor).stream(&alice()).map(|stream| stream.len()), Some(5));
+    mesh.lost = |_| false;
+    mesh.run(5_000);
+    let (ours, theirs) = (holding(&mesh, owner), holding(&mesh, successor));
+    assert_eq!(theirs.tops(), ours.tops());
+    assert_eq!((ours.loose(), theirs.loose()), (0, 0));
+}
+
+#[test]
 fn a_slot_goes_to_a_node_that_joins_once_and_parks_nothing_though_others_see_it_later() {
     let mut mesh = Mesh::new();
     let (old, slot) = (mesh.roles(), alice().slot(SLOTS));
