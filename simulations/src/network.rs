@@ -124,9 +124,13 @@ impl Network {
         self.harm
     }
 
-    /// Faults end.
-    pub(crate) fn heal(&mut self) {
+    /// Faults end: copies aren't slow any more. Returns when the last of those on their way arrives.
+    pub(crate) fn heal(&mut self, now: u64) -> u64 {
         self.healed = true;
+        let soon = now + self.swarm.latency_ms.max(1);
+        let bulk = self.arrivals.iter_mut().filter(|((.., lane), _)| *lane == Lane::Bulk);
+        bulk.for_each(|(_, last)| *last = soon.min(*last));
+        soon
     }
 
     /// When a frame that is sent now arrives, once or twice, and what arrives; nothing if it is

@@ -134,8 +134,8 @@ pub(crate) struct World {
     timeline: Timeline,
     outcome: Outcome,
     quiet: bool,
-    /// When a node started last.
-    last_start: u64,
+    /// When a node started last, or was gone.
+    last_change: u64,
 }
 
 impl World {
@@ -168,7 +168,7 @@ impl World {
             timeline,
             outcome: Outcome { runs: 1, ..Outcome::default() },
             quiet: false,
-            last_start: 0,
+            last_change: 0,
             swarm,
         }
     }
@@ -216,9 +216,10 @@ impl World {
         Ok(self.outcome)
     }
 
-    /// When the last fault has ended: who has died is back.
+    /// When the last fault has ended: who has died is back, and who was leaving is gone. Others may
+    /// wait for either for as long as somebody counts who vanishes.
     fn calm_at(&self) -> u64 {
-        self.swarm.faulty_ms.max(self.last_start)
+        self.swarm.faulty_ms.max(self.last_change)
     }
 
     /// When the run ends.

@@ -3,6 +3,7 @@ use rand::Rng;
 
 use orbweb::delivery::event::Event;
 use orbweb::protocol::ids::Incarnation;
+use orbweb::protocol::peer::Lane;
 
 use super::{Due, World};
 use crate::membership::{Seen, State};
@@ -224,11 +225,25 @@ impl World {
         }
     }
 
+    /// What was long on its way arrives by `soon`, in the order in which it was to.
+    fn hurry(&mut self, soon: u64) {
+        let slow = |((at, _), what): (&(u64, u64), &Due)| {
+            *at > soon && matches!(what, Due::Arrive(flight) if flight.lane == Lane::Bulk)
+        };
+        let slow: Vec<(u64, u64)> =
+            self.what.iter().filter(|planned| slow(*planned)).map(|(key, _)| *key).collect();
+        for key in slow {
+            let arrives = self.what.remove(&key);
+            arrives.into_iter().for_each(|what| self.plan_at(what, soon));
+        }
+    }
+
     /// Faults stop, but for nodes that may stay mute or deaf: links are whole, who is paused goes on,
     /// and everybody learns the truth.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         self.quiet = true;
-        self.network.heal();
+        let soon = self.network.heal(self.now);
+        self.hurry(soon);
         self.log("faults stop");
         for (from, to) in self.network.cuts().clone() {
             self.mend(from, to)?;

@@ -83,7 +83,7 @@ impl World {
             stall,
         };
         self.nodes.insert(node, new);
-        self.last_start = self.now;
+        self.last_change = self.now;
         self.plan(Due::Tick(node), 1);
         if !first {
             self.plan(Due::JoinTimeout(node), JOIN_TIMEOUT_MS);
@@ -295,6 +295,7 @@ impl World {
         if self.nodes.contains_key(&node) {
             self.spread(node, State::Dead);
             let gone = self.nodes.remove(&node);
+            self.last_change = self.now;
             let longest_ms = 2 * self.remembered_ms();
             self.dead.retain(|(at, ..)| self.now - at < longest_ms);
             self.dead.extend(gone.map(|gone| (self.now, node, gone.core)));
