@@ -198,6 +198,9 @@ pub enum DeliveryBody {
         /// before, or with, this publication.
         turns_from: Option<Position>,
     },
+    /// Where all subscribers here stand, though nothing is delivered: what lies between has come to them
+    /// under other names. Who can be told is; the others learn it with the next publication.
+    Reached(Position),
     /// Somebody subscribed.
     Join(ClientInfo),
     /// Somebody is gone.

@@ -1,12 +1,13 @@
 //! Following: a node holds copies of slots that another owns. It takes the owner's changes as they
 //! come, pulls what was before them, and says what it holds; never once it promised a higher epoch.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::claim::NO_CLAIM;
 use super::log::Place;
 use super::out::Out;
 use super::owner::Ownership;
-use crate::protocol::ids::{Epoch, Incarnation, Slot};
+use crate::protocol::channel::Channel;
+use crate::protocol::ids::{Epoch, Incarnation, Position, Slot};
 use crate::protocol::peer::{Change, FollowedSlot, Lane, PeerFrame, SlotTail, TailAck};
 use crate::protocol::time::Millis;
 
@@ -28,6 +29,21 @@ pub(super) struct Following {
     committed: u64,
     /// What isn't known to be committed, by the index of its change.
     pending: VecDeque<(u64, Place)>,
+}
+
+impl Following {
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Publications of the owner's log that may not have their places yet.
+    pub(super) fn unplaced(&self) -> HashSet<(&Channel, Position)> {
+        let places = self.pending.iter().filter_map(|(_, place)| match place {
+            Place::Stream(channel, position) => Some((channel, *position)),
+            Place::User(..) => None,
+        });
+        places.collect()
+    }
 }
 
 /// A copy that this node is to pull.
@@ -71,15 +87,16 @@ impl Ownership {
         if !changes.is_empty() {
             self.note_source(slot, owner, self.holds(slot), now);
         }
-        let pending = VecDeque::new;
-        let new = || Following { epoch, from, index: from, committed: 0, pending: pending() };
-        let following = self.following.entry(slot).or_insert_with(new);
+        let new = |pending| Following { epoch, from, index: from, committed: 0, pending };
+        let following = self.following.entry(slot).or_insert_with(|| new(VecDeque::new()));
         if following.epoch == epoch && from < following.from {
             // From before the owner began anew with this node: it only ever moves on.
             return;
         }
-        if (following.epoch, following.from) != (epoch, from) {
-            *following = new();
+        if following.epoch != epoch {
+            *following = new(VecDeque::new());
+        } else if following.from != from {
+            *following = new(std::mem::take(&mut following.pending));
         }
         let behind = after > following.index;
         if !behind {
@@ -153,6 +170,13 @@ impl Ownership {
                 self.replay(*slot, now, out);
             }
         }
+    }
+
+    /// What a pull brings has no place on the lines of who sends it: it isn't their owner any more, or not
+    /// yet.
+    pub(super) fn note_loose(&mut self, slot: Slot, pull: u64) {
+        let wanted = self.wanted.get_mut(&slot).filter(|wanted| wanted.pull == Some(pull));
+        wanted.into_iter().for_each(|wanted| wanted.at_home = false);
     }
 
     /// Notes of which slots an owner wants this node to hold whole copies.

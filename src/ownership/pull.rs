@@ -314,6 +314,9 @@ impl Ownership {
             if !self.table.contains(slot) {
                 continue;
             }
+            if !copy.loose.is_empty() {
+                self.note_loose(slot, pull);
+            }
             let streams = copy.streams.iter().map(|stream| &stream.channel);
             let users = copy.users.iter().map(|user| &user.user);
             let channels: Vec<Channel> = streams.chain(users).cloned().collect();

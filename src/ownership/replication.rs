@@ -114,7 +114,7 @@ impl Ownership {
             self.due.untold.insert(slot);
             for mut waiting in ready {
                 let mut asks = std::mem::take(&mut waiting.asks);
-                asks.retain(|ask| !self.has_departed(ask.from));
+                asks.retain(|ask| !self.is_left_behind(ask));
                 self.answer_for(slot, waiting, copies, out);
                 // Before what is committed next: who subscribes before it is told of it.
                 asks.sort_unstable_by_key(|ask| ask.order);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::claim::NO_CLAIM;
+use super::following::Following;
 use super::holding::Holding;
 use super::log::Log;
 use super::out::Out;
@@ -205,10 +206,16 @@ impl Ownership {
 
     /// All that the owner of the present epoch has of a slot is here, and all that was here the owner
     /// has: what was made before and found no place on its lines it has appended anew, and dropped by
-    /// their size since.
+    /// their size since. Not what has come of its log and waits for its place: that counts as held.
     pub(super) fn drop_taken_over(&mut self, slot: Slot) {
         let epoch = self.table.promised(slot);
-        self.holdings.get_mut(&slot).into_iter().for_each(|holding| holding.drop_older(epoch));
+        let following = self.following.get(&slot).filter(|following| following.epoch() == epoch);
+        let logged = following.map(Following::unplaced).unwrap_or_default();
+        if let Some(holding) = self.holdings.get_mut(&slot) {
+            holding.drop_loose(|channel, name| {
+                name.epoch.epoch < epoch && !logged.contains(&(channel, name))
+            });
+        }
     }
 
     /// This node leaves: it shows what it holds until others have it.

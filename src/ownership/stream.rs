@@ -103,7 +103,7 @@ impl Stream {
     }
 
     /// Publications that aren't known to be committed, oldest first.
-    pub fn uncommitted(&self) -> impl Iterator<Item = &Entry> {
+    pub fn uncommitted(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.behind(self.committed)
     }
 

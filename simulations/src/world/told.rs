@@ -276,8 +276,11 @@ impl World {
                     subscriber.subscribed = false;
                     lost.push(*client);
                 }
-                DeliveryBody::Join(_) | DeliveryBody::Leave(_) | DeliveryBody::Subscriptions(_) => {
-                }
+                // Only SDKs' server-side subscriptions are told of it.
+                DeliveryBody::Reached(_)
+                | DeliveryBody::Join(_)
+                | DeliveryBody::Leave(_)
+                | DeliveryBody::Subscriptions(_) => {}
             }
         }
         for client in lost {

@@ -1,4 +1,5 @@
 //! A few cores whose frames a test may lose.
+mod lines;
 mod operations;
 mod owners;
 mod status;
@@ -17,7 +18,7 @@ use crate::ownership::serving::Serving;
 use crate::ownership::view::{Member, View};
 use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::ids::{ClientId, NodeId};
+use crate::protocol::ids::{ClientId, NodeId, Position};
 use crate::protocol::message::{ClientInfo, History, Message};
 use crate::protocol::user::{Status, USER_SUBSCRIPTIONS_MAX, UserChange, UserState};
 
@@ -38,6 +39,10 @@ struct Mesh {
     told: Vec<(Incarnation, Vec<Channel>)>,
     /// What shards were told of users' status, and when.
     heard: Vec<(u64, Incarnation, String)>,
+    /// Where shards were told that all stand.
+    reached: Vec<Position>,
+    /// How many publications were the first of another epoch.
+    turns: usize,
     /// Who may go.
     drained: Vec<Incarnation>,
 }
@@ -60,6 +65,8 @@ impl Mesh {
             replies: BTreeMap::new(),
             told: vec![],
             heard: vec![],
+            reached: vec![],
+            turns: 0,
             drained: vec![],
         };
         mesh.see(&nodes);
@@ -103,7 +110,9 @@ impl Mesh {
                         DeliveryBody::Subscriptions(channels) => {
                             self.told.push((node, channels.clone()));
                         }
-                        DeliveryBody::Publication { message, .. } => {
+                        DeliveryBody::Reached(position) => self.reached.push(*position),
+                        DeliveryBody::Publication { message, turns_from, .. } => {
+                            self.turns += usize::from(turns_from.is_some());
                             let text = String::from_utf8_lossy(&message.data).into_owned();
                             self.heard.push((self.now, node, text));
                         }

@@ -55,7 +55,8 @@ impl Router {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         let position = publication.position();
         let held = interest.position.replace(position);
-        let turns_from = held.filter(|held| held.epoch != position.epoch);
+        let turns = std::mem::take(&mut interest.turns);
+        let turns_from = held.filter(|held| turns || held.epoch != position.epoch);
         let message = publication.message;
         let body = DeliveryBody::Publication { message, position: Some(position), turns_from };
         self.hand_on(slot, channel.clone(), body, turn);
@@ -105,9 +106,14 @@ impl Router {
         for publication in publications {
             self.step(slot, &channel, publication, turn);
         }
-        if let Some(interest) = self.interests.get_mut(slot, &channel) {
-            interest.position = Some(position);
-        }
+        let Some(interest) = self.interests.get_mut(slot, &channel) else { return };
+        let Some(held) = interest.position.replace(position).filter(|held| *held != position)
+        else {
+            return;
+        };
+        // What is left out was seen under other names.
+        interest.turns |= held.epoch != position.epoch;
+        self.hand_on(slot, channel, DeliveryBody::Reached(position), turn);
     }
 
     /// Ends all subscriptions of a channel here: their clients subscribe again and recover.
@@ -121,7 +127,7 @@ impl Router {
         for client in clients {
             interest.remove(client);
         }
-        interest.position = None;
+        (interest.position, interest.turns) = (None, false);
         if interest.is_empty() {
             self.drop_interest(slot, &channel, turn.now);
         }

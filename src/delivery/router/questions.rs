@@ -215,6 +215,7 @@ impl Router {
                 if interest.subscribers.is_empty() {
                     // The reply tells the only one.
                     interest.user = user.clone();
+                    interest.turns = false;
                 }
                 let info = info.map(Box::new);
                 interest.add(client, Subscriber { shard: request.shard, info });

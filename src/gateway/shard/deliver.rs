@@ -35,6 +35,10 @@ impl<S: Socket> Shard<S> {
             DeliveryBody::Publication { message, position, turns_from: Some(_) } => {
                 self.deliver_turn(channel, message, *position);
             }
+            DeliveryBody::Reached(position) => {
+                let frame = reached(channel, Some(*position));
+                self.fan_out(channel, |kind| (kind == Kind::ServerSide).then_some(&frame));
+            }
             DeliveryBody::Join(info) => {
                 let frame = frame(&Push::Join { channel: channel.as_str(), info });
                 self.fan_out(channel, |_| Some(&frame));
@@ -59,10 +63,9 @@ impl<S: Socket> Shard<S> {
         let plain = publication(channel, message, position, None);
         let with_epoch = publication(channel, message, position, position.map(|_| ()));
         // Not the offset that they hold: on a line that has parted it may name what they lack.
-        let reached = position
+        let before = position
             .map(|position| Position { offset: position.offset.saturating_sub(1), ..position });
-        let result = SubscribeResult { position: reached, ..SubscribeResult::default() };
-        let subscribe = frame(&Push::Subscribe { channel: channel.as_str(), result });
+        let subscribe = reached(channel, before);
         self.fan_out(channel, |kind| (kind == Kind::ServerSide).then_some(&subscribe));
         self.fan_out(channel, |kind| match kind {
             Kind::Plain | Kind::ServerSide => Some(&plain),
@@ -140,6 +143,12 @@ fn publication(
         epoch: tell_epoch.and(position).map(|position| position.epoch),
     };
     frame(&Push::Publication { channel: channel.as_str(), publication })
+}
+
+/// Tells a server-side subscription where it stands.
+fn reached(channel: &Channel, position: Option<Position>) -> Bytes {
+    let result = SubscribeResult { position, ..SubscribeResult::default() };
+    frame(&Push::Subscribe { channel: channel.as_str(), result })
 }
 
 fn frame(push: &Push<'_>) -> Bytes {

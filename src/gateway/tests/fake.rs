@@ -109,6 +109,14 @@ impl FakeCore {
         kept.turned = true;
     }
 
+    /// All subscribers stand here, though nothing is delivered.
+    pub(crate) fn reach(&self, channel: &str, offset: u64) {
+        let channel = Channel::parse(channel).expect("a channel");
+        let mut state = self.state();
+        let epoch = state.channels.entry(channel.clone()).or_default().epoch;
+        state.deliver(&channel, DeliveryBody::Reached(Position { epoch, offset }));
+    }
+
     pub(crate) fn lose(&self, channel: &str) {
         let channel = Channel::parse(channel).expect("a channel");
         self.state().deliver(&channel, DeliveryBody::Lost);

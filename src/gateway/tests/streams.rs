@@ -211,6 +211,20 @@ async fn server_side_subscriptions_learn_a_new_epoch_by_a_push() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_server_side_subscriptions_are_told_where_they_stand_without_a_publication() {
+    run(config(), async |rig| {
+        let mut client = rig.connect_as("u", "js").await;
+        subscribe(&mut client, json!({})).await;
+        rig.core.reach("chat:x", 7);
+        rig.core.reach("#u", 5);
+        let push = client.message().await["push"].take();
+        assert_eq!((&push["channel"], &push["subscribe"]["offset"]), (&json!("#u"), &json!(5)));
+        assert_eq!(push["subscribe"]["recoverable"], true);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_stream_is_begun_again() {
     run(config(), async |rig| {
         let mut client = rig.connect_as("u", "js").await;

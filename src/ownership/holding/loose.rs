@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Holding;
 use crate::ownership::stream::{Entry, HISTORY_SIZE_MAX, Stream};
 use crate::protocol::channel::{Channel, ChannelOptions};
-use crate::protocol::ids::{Epoch, Position};
+use crate::protocol::ids::Position;
 use crate::protocol::message::OperationId;
 use crate::protocol::time::Millis;
 
@@ -132,11 +132,11 @@ impl Holding {
         taken
     }
 
-    /// Drops what is beside the lines and got its name before an epoch.
-    pub fn drop_older(&mut self, epoch: Epoch) {
+    /// Drops what is beside the lines, by its name there.
+    pub fn drop_loose(&mut self, drops: impl Fn(&Channel, Position) -> bool) {
         let before = self.loose();
-        self.loose.retain(|_, beside| {
-            beside.retain(|loose| loose.entry.publication.epoch.epoch >= epoch);
+        self.loose.retain(|channel, beside| {
+            beside.retain(|loose| !drops(channel, loose.entry.publication.position()));
             !beside.is_empty()
         });
         if self.loose() != before {

@@ -69,7 +69,7 @@ impl Ownership {
     /// Handles what has waited for a slot, in order.
     pub(in crate::ownership) fn replay(&mut self, slot: Slot, now: Millis, out: &mut Out) {
         for waiting in self.parked.take(slot) {
-            if self.has_departed(waiting.from) {
+            if self.is_left_behind(&waiting) {
                 continue;
             }
             self.counts.replayed += 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Ownership;
 use crate::ownership::audience::{self, Audience};
 use crate::ownership::out::Out;
+use crate::ownership::parked::Request;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::{Lane, PeerFrame};
 use crate::protocol::time::Millis;
@@ -13,10 +14,9 @@ use crate::protocol::time::Millis;
 const SWEEP_MS: u64 = 5_000;
 
 impl Ownership {
-    /// Whether a gateway vanished a moment ago: what it asked for before isn't taken up any more. If it
-    /// lives, it asks again.
-    pub(in crate::ownership) fn has_departed(&self, gateway: Incarnation) -> bool {
-        self.departed.contains_key(&gateway)
+    /// Whether who asked has vanished since: that isn't taken up any more. If it lives, it asks again.
+    pub(in crate::ownership) fn is_left_behind(&self, request: &Request) -> bool {
+        self.departed.get(&request.from).is_some_and(|departed| request.since <= departed.at)
     }
 
     /// Tells gateways who came or left.

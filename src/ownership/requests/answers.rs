@@ -141,6 +141,7 @@ impl Ownership {
         }
         let (recovered, publications) = match (resume, recover) {
             (Resume::Ahead, Recover::From(position)) => return Answered::When(position),
+            (Resume::Unsettled(position), _) => return Answered::When(position),
             (Resume::Continued(publications), _) => (true, publications),
             _ => (false, vec![]),
         };

@@ -4,10 +4,11 @@ use super::deliver;
 use crate::ownership::audience::{Audience, tops_digest};
 use crate::ownership::out::Out;
 use crate::ownership::owner::Ownership;
-use crate::ownership::stream::{CATCH_UP_LEN_MAX, Resume};
+use crate::ownership::stream::{CATCH_UP_LEN_MAX, Resume, Stream};
 use crate::ownership::user::{user_digest, with_users};
 use crate::ownership::users::user_state;
 use crate::protocol::ids::{Incarnation, Slot};
+use crate::protocol::message::Publication;
 use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, Span};
 use crate::protocol::time::Millis;
 
@@ -78,6 +79,7 @@ impl Ownership {
         now: Millis,
         out: &mut Out,
     ) {
+        let mut asks = false;
         for ChannelInterest { channel, position, .. } in channels {
             let Some(position) = *position else { continue };
             let stream = self.holdings.get(&slot).and_then(|h| h.stream(channel));
@@ -87,6 +89,14 @@ impl Ownership {
             match resume.unwrap_or(Resume::Unknown) {
                 // Somebody else may know what it saw.
                 _ if short && self.may_learn(slot, now) => {}
+                // What is left out behind the last of them it has seen under other names: where it
+                // stands then only an answer tells.
+                Resume::Continued(publications)
+                    if publications.last().map_or(position, Publication::position)
+                        != stream.map_or(position, Stream::committed) =>
+                {
+                    asks = true;
+                }
                 Resume::Continued(publications) => {
                     let mut follows = position;
                     for publication in publications {
@@ -96,6 +106,7 @@ impl Ownership {
                         follows = next;
                     }
                 }
+                Resume::Unsettled(_) => asks = true,
                 // It has seen all that is committed.
                 Resume::Ahead => {}
                 Resume::Gone | Resume::Unknown => {
@@ -103,6 +114,11 @@ impl Ownership {
                     out.send(gateway, Lane::Data, PeerFrame::Lost { slot, channel });
                 }
             }
+        }
+        if asks {
+            // No fingerprint of what it has.
+            let slots = vec![(slot, true, 0)];
+            out.send(gateway, Lane::Data, PeerFrame::DigestAnswer { slots });
         }
     }
 }

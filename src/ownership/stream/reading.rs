@@ -1,6 +1,6 @@
 //! Reading a stream: what follows a position, or a part of it, as much as one answer carries. Only
 //! what is committed is shown.
-use super::Stream;
+use super::{Entry, Stream};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::Position;
 use crate::protocol::message::{
@@ -37,6 +37,9 @@ pub enum Resume {
     Gone,
     /// The position lies on this stream's line beyond what is known here to be committed.
     Ahead,
+    /// What was seen under other names stands on the line up to here, and isn't all committed. Answered
+    /// now, the rest of it would come as news.
+    Unsettled(Position),
     /// The position's epoch isn't one of this stream's.
     Unknown,
 }
@@ -50,6 +53,12 @@ impl Stream {
         }
         if from > self.committed {
             return Resume::Ahead;
+        }
+        let renamed = |entry: &&Entry| seen.contains(&entry.operation);
+        if !seen.is_empty()
+            && let Some(last) = self.uncommitted().rev().find(renamed)
+        {
+            return Resume::Unsettled(last.publication.position());
         }
         let behind = self.behind(from).filter(|entry| !seen.contains(&entry.operation));
         let behind = behind.map(|entry| &entry.publication).take(most + 1);

@@ -1,6 +1,9 @@
 //! Slots that change hands: what a new owner shows, and what others let go.
 use super::*;
-use crate::protocol::peer::SlotRange;
+use crate::ownership::holding::Holding;
+use crate::protocol::ids::{Epoch, StreamEpoch};
+use crate::protocol::message::{OperationId, Publication};
+use crate::protocol::peer::{Change, EntryCopy, FollowedSlot, SlotRange, SlotTail};
 
 #[test]
 fn a_new_owner_shows_at_once_what_one_death_can_not_have_taken() {
@@ -224,6 +227,43 @@ fn what_its_owner_has_appended_anew_and_dropped_since_a_follower_drops_too() {
     let (ours, theirs) = (holding(&mesh, owner), holding(&mesh, successor));
     assert_eq!(theirs.tops(), ours.tops());
     assert_eq!((ours.loose(), theirs.loose()), (0, 0));
+}
+
+#[test]
+fn what_its_owner_has_logged_under_an_old_name_a_follower_keeps_until_it_has_its_place() {
+    let mut mesh = Mesh::new();
+    let [owner, follower, third] = mesh.roles();
+    let slot = alice().slot(SLOTS);
+    let core = mesh.cores.get_mut(&follower).expect("a node");
+    let term = core.ownership().promised(slot).term;
+    let mut tell = |frame| {
+        let mut actions = Vec::new();
+        core.handle(Event::Frames { from: owner, frames: vec![frame] }, Millis(600), &mut actions);
+        let pulls = actions.into_iter().find_map(|action| match action {
+            Action::Send { frame: PeerFrame::Pull { pull, .. }, .. } => Some(pull),
+            _ => None,
+        });
+        (pulls, core.ownership().holding(slot).map(|holding| holding.publications().count()))
+    };
+    // Of another owner's epoch, and behind what the copy below has.
+    let epoch = StreamEpoch { epoch: Epoch { term: term - 1, owner: third }, index: 1 };
+    let publication = Publication { epoch, offset: 3, message: Arc::default() };
+    let operation = OperationId { gateway: third, number: 3 };
+    let entry = EntryCopy { publication, operation, ttl_ms: 60_000 };
+    let (channel, options) = (alice(), OPTIONS);
+    let change = Change::Publish { channel, options, follows: None, entry, key: None };
+    let changes = vec![Arc::new(change)];
+    let tail = SlotTail { slot, term, from: 0, after: 0, changes, committed: 0 };
+    assert_eq!(tell(PeerFrame::Replicate { tails: vec![tail] }), (None, Some(1)));
+    let followed = FollowedSlot { slot, term, number: 1, digest: 1, settled: false };
+    let (Some(pull), Some(1)) = tell(PeerFrame::Follow { slots: vec![followed] }) else {
+        panic!("no copy is asked for")
+    };
+    let copies = Holding::default().copies(slot, &[], Millis(600));
+    let copy = PeerFrame::Pulled { claim: 0, pull, number: 1, copies, last: true };
+    assert_eq!(tell(copy), (None, Some(1)), "it was acknowledged as held");
+    let kept = PeerFrame::Kept { slots: vec![(slot, 0, true)] };
+    assert_eq!(tell(kept), (None, Some(1)));
 }
 
 #[test]
