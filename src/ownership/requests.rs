@@ -141,6 +141,13 @@ impl Ownership {
         came || self.incomplete(slot, now)
     }
 
+    /// The same for a position that a gateway has: one that this node doesn't see yet is back from where
+    /// others may have gone on.
+    fn may_know(&self, gateway: Incarnation, slot: Slot, now: Millis) -> bool {
+        let unseen = gateway != self.me && !self.world.lives(gateway);
+        unseen && !without(Rule::NoVerdictWhileIncomplete) || self.may_learn(slot, now)
+    }
+
     /// Whether a slot was won while a holder was missing, a moment ago.
     pub fn is_incomplete(&self, slot: Slot, now: Millis) -> bool {
         matches!(self.table.role(slot), Role::Owner { missing, .. } if now < missing.incomplete_until)

@@ -40,11 +40,11 @@ impl Ownership {
         let answer = match query {
             Query::Subscribe { info, recover } => {
                 shown = info.clone();
-                self.subscribe(slot, channel, options, (*recover, READ_LEN_MAX), now)
+                self.subscribe((from, slot), channel, options, (*recover, READ_LEN_MAX), now)
             }
             Query::Resume(position) => {
                 let recover = (Recover::From(*position), CATCH_UP_LEN_MAX);
-                self.subscribe(slot, channel, options, recover, now)
+                self.subscribe((from, slot), channel, options, recover, now)
             }
             Query::History(history) => self.history(slot, channel, options, *history, now),
             Query::Presence => {
@@ -108,7 +108,7 @@ impl Ownership {
 
     fn subscribe(
         &mut self,
-        slot: Slot,
+        (gateway, slot): (Incarnation, Slot),
         channel: &Channel,
         options: ChannelOptions,
         (recover, most): (Recover, usize),
@@ -135,7 +135,7 @@ impl Ownership {
         let short = |position| known.is_some_and(|stream| stream.falls_short_of(position));
         if let Recover::From(position) = recover
             && (resume == Resume::Unknown || short(position))
-            && self.may_learn(slot, now)
+            && self.may_know(gateway, slot, now)
         {
             return Answered::Now(Answer::Failed(ErrorCode::Internal));
         }

@@ -88,7 +88,7 @@ impl Ownership {
             let resume = stream.map(|stream| stream.resume(position, CATCH_UP_LEN_MAX));
             match resume.unwrap_or(Resume::Unknown) {
                 // Somebody else may know what it saw.
-                _ if short && self.may_learn(slot, now) => {}
+                _ if short && self.may_know(gateway, slot, now) => {}
                 // What is left out behind the last of them it has seen under other names: where it
                 // stands then only an answer tells.
                 Resume::Continued(publications)
