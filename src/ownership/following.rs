@@ -54,6 +54,8 @@ pub(super) struct Wanted {
     number: u64,
     /// Whether the owner had all that was held here when it asked.
     at_home: bool,
+    /// Changes up to this index are in the copy, since they were committed when it was asked for.
+    copied: u64,
     /// The pull that brings it.
     pull: Option<u64>,
 }
@@ -208,7 +210,8 @@ impl Ownership {
                 }
             } else {
                 let at_home = self.is_at_home(slot);
-                self.wanted.insert(slot, Wanted { owner, term, number, at_home, pull: None });
+                let (pull, copied) = (None, 0);
+                self.wanted.insert(slot, Wanted { owner, term, number, at_home, copied, pull });
             }
         }
         if !held.is_empty() {
@@ -236,6 +239,9 @@ impl Ownership {
             let pull = self.begin_pull(owner, NO_CLAIM, lacking, now, out);
             for slot in slots {
                 if let Some(wanted) = self.wanted.get_mut(&slot) {
+                    let epoch = Epoch { term: wanted.term, owner };
+                    let following = self.following.get(&slot).filter(|f| f.epoch == epoch);
+                    wanted.copied = following.map_or(0, |following| following.committed);
                     wanted.pull = Some(pull);
                 }
             }
@@ -253,11 +259,14 @@ impl Ownership {
         let brought = self.wanted.iter().filter(|(_, wanted)| wanted.pull == Some(pull));
         let brought: Vec<(Slot, Wanted)> = brought.map(|(slot, w)| (*slot, *w)).collect();
         let mut held = Vec::new();
-        for (slot, Wanted { term, number, at_home, .. }) in brought {
+        for (slot, Wanted { term, number, at_home, copied, .. }) in brought {
             self.wanted.remove(&slot);
             // Whoever has claimed meanwhile was told what was here before.
             if self.table.promised(slot) == (Epoch { term, owner }) {
                 self.note_commits(slot);
+                if let Some(following) = self.following.get_mut(&slot) {
+                    following.pending.retain(|(index, _)| *index > copied);
+                }
                 if let Some(holding) = self.holdings.get_mut(&slot) {
                     holding.drop_known(now);
                 }

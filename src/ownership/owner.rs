@@ -49,6 +49,8 @@ pub(super) struct Departed {
     pub(super) at: Millis,
     /// It was in the view until then: it didn't leave in order.
     pub(super) member: bool,
+    /// When it told of a position that isn't known here, for the first time since.
+    pub(super) told: Option<Millis>,
 }
 
 /// See the module.
@@ -160,7 +162,7 @@ impl Ownership {
         let gone = self.world.live.iter().filter(|node| !world.lives(**node));
         for node in gone.copied().collect::<Vec<_>>() {
             let member = self.world.members.binary_search(&node).is_ok();
-            self.departed.insert(node, Departed { at: now, member });
+            self.departed.insert(node, Departed { at: now, member, told: None });
             self.forget_gateway(node, now, out);
         }
         let came = world.live.iter().filter(|node| !self.world.lives(**node) && **node != self.me);

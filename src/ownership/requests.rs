@@ -6,7 +6,7 @@ mod operations;
 use super::audience::Gateways;
 use super::log::Waiting;
 use super::out::Out;
-use super::owner::{Gate, Ownership};
+use super::owner::{Gate, INCOMPLETE_MS, Ownership};
 use super::parked::Request;
 use super::table::Role;
 use crate::mutant::{Rule, without};
@@ -141,11 +141,13 @@ impl Ownership {
         came || self.incomplete(slot, now)
     }
 
-    /// The same for a position that a gateway has: one that this node doesn't see yet is back from where
-    /// others may have gone on.
-    fn may_know(&self, gateway: Incarnation, slot: Slot, now: Millis) -> bool {
-        let unseen = gateway != self.me && !self.world.lives(gateway);
-        unseen && !without(Rule::NoVerdictWhileIncomplete) || self.may_learn(slot, now)
+    /// The same for a position that a gateway has: one that vanished and isn't seen here yet, though it
+    /// is heard, comes from where others may have gone on.
+    fn may_know(&mut self, gateway: Incarnation, slot: Slot, now: Millis) -> bool {
+        let departed = self.departed.get_mut(&gateway);
+        let told = departed.map(|departed| *departed.told.get_or_insert(now));
+        let back = told.is_some_and(|told| now.since(told) < INCOMPLETE_MS);
+        back && !without(Rule::NoVerdictWhileIncomplete) || self.may_learn(slot, now)
     }
 
     /// Whether a slot was won while a holder was missing, a moment ago.

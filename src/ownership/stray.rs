@@ -208,14 +208,13 @@ impl Ownership {
     /// has: what was made before and found no place on its lines it has appended anew, and dropped by
     /// their size since. Not what has come of its log and waits for its place: that counts as held.
     pub(super) fn drop_taken_over(&mut self, slot: Slot) {
+        let Some(holding) = self.holdings.get_mut(&slot).filter(|h| h.loose() > 0) else { return };
         let epoch = self.table.promised(slot);
         let following = self.following.get(&slot).filter(|following| following.epoch() == epoch);
         let logged = following.map(Following::unplaced).unwrap_or_default();
-        if let Some(holding) = self.holdings.get_mut(&slot) {
-            holding.drop_loose(|channel, name| {
-                name.epoch.epoch < epoch && !logged.contains(&(channel, name))
-            });
-        }
+        holding.drop_loose(|channel, name| {
+            name.epoch.epoch < epoch && !logged.contains(&(channel, name))
+        });
     }
 
     /// This node leaves: it shows what it holds until others have it.

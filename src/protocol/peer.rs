@@ -180,7 +180,7 @@ pub enum PeerFrame {
     /// The answer to a `Digest`, for each slot that the sender owns.
     DigestAnswer {
         /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it and of
-        /// what is told of the users in it.
+        /// what is told of the users in it; 0 = unasked: the receiver lacks something of them.
         slots: Vec<(Slot, bool, u64)>,
     },
     /// The sender owns these slots: what waits for them can be sent.

@@ -276,7 +276,10 @@ impl World {
                     subscriber.subscribed = false;
                     lost.push(*client);
                 }
-                // Only SDKs' server-side subscriptions are told of it.
+                // SDKs' server-side subscriptions are told of it, others aren't.
+                DeliveryBody::Reached(position) if client.0.is_multiple_of(2) => {
+                    subscriber.position = Some(*position);
+                }
                 DeliveryBody::Reached(_)
                 | DeliveryBody::Join(_)
                 | DeliveryBody::Leave(_)

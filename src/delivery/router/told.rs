@@ -82,7 +82,7 @@ impl Router {
         turn: &mut Turn<'_>,
     ) {
         let promised = turn.ownership.promised(slot);
-        if equal && self.interests.is_empty(slot) {
+        if equal && tops != 0 && self.interests.is_empty(slot) {
             // Another owner may have taken over what this node wanted when it was asked, or may
             // hear a question late.
             let known = promised == Epoch::NONE || promised.owner == from;

@@ -133,10 +133,11 @@ impl Ownership {
             Recover::No | Recover::Unknown => Resume::Gone,
         };
         let short = |position| known.is_some_and(|stream| stream.falls_short_of(position));
-        if let Recover::From(position) = recover
-            && (resume == Resume::Unknown || short(position))
-            && self.may_know(gateway, slot, now)
-        {
+        let unknown = match recover {
+            Recover::From(position) => resume == Resume::Unknown || short(position),
+            Recover::No | Recover::Unknown => false,
+        };
+        if unknown && self.may_know(gateway, slot, now) {
             return Answered::Now(Answer::Failed(ErrorCode::Internal));
         }
         let (recovered, publications) = match (resume, recover) {

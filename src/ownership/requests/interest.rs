@@ -72,7 +72,7 @@ impl Ownership {
 
     /// Sends a gateway what it lacks of the streams that it follows.
     pub(in crate::ownership) fn bring_up_to_date(
-        &self,
+        &mut self,
         gateway: Incarnation,
         slot: Slot,
         channels: &[ChannelInterest],
@@ -86,14 +86,16 @@ impl Ownership {
             let short = stream
                 .is_none_or(|stream| stream.falls_short_of(position) || !stream.knows(position));
             let resume = stream.map(|stream| stream.resume(position, CATCH_UP_LEN_MAX));
-            match resume.unwrap_or(Resume::Unknown) {
+            let top = stream.map_or(position, Stream::committed);
+            if short && self.may_know(gateway, slot, now) {
                 // Somebody else may know what it saw.
-                _ if short && self.may_know(gateway, slot, now) => {}
+                continue;
+            }
+            match resume.unwrap_or(Resume::Unknown) {
                 // What is left out behind the last of them it has seen under other names: where it
                 // stands then only an answer tells.
                 Resume::Continued(publications)
-                    if publications.last().map_or(position, Publication::position)
-                        != stream.map_or(position, Stream::committed) =>
+                    if publications.last().map_or(position, Publication::position) != top =>
                 {
                     asks = true;
                 }
