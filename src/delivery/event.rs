@@ -197,9 +197,11 @@ pub enum DeliveryBody {
         /// epoch than theirs: each client must learn the new epoch in the way its SDK understands
         /// before, or with, this publication.
         turns_from: Option<Position>,
+        /// Who learns epochs from publications is told this one's, though nothing turns.
+        tells_epoch: bool,
     },
     /// Where all subscribers here stand, though nothing is delivered: what lies between has come to them
-    /// under other names. Who can be told is; the others learn it with the next publication.
+    /// under other names. Who learns epochs from publications learns it with the next one.
     Reached(Position),
     /// Somebody subscribed.
     Join(ClientInfo),
@@ -209,6 +211,14 @@ pub enum DeliveryBody {
     Subscriptions(Vec<Channel>),
     /// What follows can't be continued: all subscribers must subscribe again and recover.
     Lost,
+}
+
+impl DeliveryBody {
+    /// A publication without a place.
+    pub fn plain(message: Arc<Message>) -> Self {
+        let (position, turns_from, tells_epoch) = (None, None, false);
+        Self::Publication { message, position, turns_from, tells_epoch }
+    }
 }
 
 /// What the cores want done. To be carried out in order.

@@ -46,7 +46,7 @@ pub struct Interest {
     /// How far the stream has been handed on; `None` for ephemeral channels and before the first
     /// answer.
     pub position: Option<Position>,
-    /// The position's epoch isn't the one that subscribers hold.
+    /// Who learns epochs from publications may not hold the position's.
     pub turns: bool,
     /// The question by which the place in the stream is being found again.
     pub catching_up: Option<u64>,

@@ -169,9 +169,7 @@ impl Router {
                 self.deliver(slot, &channel, follows, publication, turn);
             }
             PeerFrame::Ephemeral { slot, channel, message } => {
-                let (position, turns_from) = (None, None);
-                let body = DeliveryBody::Publication { message, position, turns_from };
-                self.hand_on(slot, channel, body, turn);
+                self.hand_on(slot, channel, DeliveryBody::plain(message), turn);
             }
             PeerFrame::Presence { slot, channel, info, here } => {
                 let body = if here { DeliveryBody::Join(info) } else { DeliveryBody::Leave(info) };

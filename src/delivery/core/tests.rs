@@ -111,8 +111,8 @@ impl Mesh {
                             self.told.push((node, channels.clone()));
                         }
                         DeliveryBody::Reached(position) => self.reached.push(*position),
-                        DeliveryBody::Publication { message, turns_from, .. } => {
-                            self.turns += usize::from(turns_from.is_some());
+                        DeliveryBody::Publication { message, turns_from, tells_epoch, .. } => {
+                            self.turns += usize::from(turns_from.is_some() || *tells_epoch);
                             let text = String::from_utf8_lossy(&message.data).into_owned();
                             self.heard.push((self.now, node, text));
                         }

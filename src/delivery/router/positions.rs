@@ -26,8 +26,7 @@ impl Router {
         }
         let Some(position) = interest.position else {
             // This node's configuration knows the channel as ephemeral: no position is shown.
-            let (message, position, turns_from) = (publication.message, None, None);
-            let body = DeliveryBody::Publication { message, position, turns_from };
+            let body = DeliveryBody::plain(publication.message);
             return self.hand_on(slot, channel.clone(), body, turn);
         };
         if without(Rule::ContinuesPosition) {
@@ -55,10 +54,10 @@ impl Router {
         let Some(interest) = self.interests.get_mut(slot, channel) else { return };
         let position = publication.position();
         let held = interest.position.replace(position);
-        let turns = std::mem::take(&mut interest.turns);
-        let turns_from = held.filter(|held| turns || held.epoch != position.epoch);
-        let message = publication.message;
-        let body = DeliveryBody::Publication { message, position: Some(position), turns_from };
+        let tells_epoch = std::mem::take(&mut interest.turns);
+        let turns_from = held.filter(|held| held.epoch != position.epoch);
+        let (message, position) = (publication.message, Some(position));
+        let body = DeliveryBody::Publication { message, position, turns_from, tells_epoch };
         self.hand_on(slot, channel.clone(), body, turn);
     }
 

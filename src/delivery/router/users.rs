@@ -53,7 +53,7 @@ impl Router {
             UserState::Status(status) => {
                 let data = status.to_json().into();
                 let message = Arc::new(Message { data, ..Message::default() });
-                DeliveryBody::Publication { message, position: None, turns_from: None }
+                DeliveryBody::plain(message)
             }
             UserState::None => return,
         };

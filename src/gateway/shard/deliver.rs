@@ -24,20 +24,28 @@ impl<S: Socket> Shard<S> {
             return;
         }
         match &delivery.body {
-            DeliveryBody::Publication { message, position, turns_from: None } => {
+            DeliveryBody::Publication { message, position, turns_from: None, tells_epoch } => {
                 let frame = publication(channel, message, *position, None);
-                self.fan_out(channel, |_| Some(&frame));
+                let telling =
+                    tells_epoch.then(|| publication(channel, message, *position, Some(())));
+                self.fan_out(channel, |kind| match kind {
+                    Kind::EpochAware => telling.as_ref().or(Some(&frame)),
+                    _ => Some(&frame),
+                });
             }
             DeliveryBody::Publication { message, position, .. } if without(Rule::EpochIsTold) => {
                 let frame = publication(channel, message, *position, None);
                 self.fan_out(channel, |_| Some(&frame));
             }
-            DeliveryBody::Publication { message, position, turns_from: Some(_) } => {
+            DeliveryBody::Publication { message, position, turns_from: Some(_), .. } => {
                 self.deliver_turn(channel, message, *position);
             }
             DeliveryBody::Reached(position) => {
                 let frame = reached(channel, Some(*position));
                 self.fan_out(channel, |kind| (kind == Kind::ServerSide).then_some(&frame));
+                for key in self.subscribers(channel, |kind| kind == Kind::Resubscribing) {
+                    self.lapse(key, channel);
+                }
             }
             DeliveryBody::Join(info) => {
                 let frame = frame(&Push::Join { channel: channel.as_str(), info });

@@ -244,7 +244,10 @@ impl State {
             kept.publications.push(Publication { epoch, offset, message: message.clone() });
             position = Some(Position { epoch, offset });
         }
-        self.deliver(channel, DeliveryBody::Publication { message, position, turns_from });
+        self.deliver(channel, {
+            let tells_epoch = false;
+            DeliveryBody::Publication { message, position, turns_from, tells_epoch }
+        });
         position
     }
 
