@@ -201,7 +201,8 @@ pub enum DeliveryBody {
         tells_epoch: bool,
     },
     /// Where all subscribers here stand, though nothing is delivered: what lies between has come to them
-    /// under other names. Who learns epochs from publications learns it with the next one.
+    /// under other names. Who learns epochs from publications learns it with the next one, who learns
+    /// them by subscribing again is asked to.
     Reached(Position),
     /// Somebody subscribed.
     Join(ClientInfo),

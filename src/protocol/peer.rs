@@ -24,6 +24,8 @@ pub use question::{Answer, Query};
 
 /// Longest frame: an answer with as many publications of the greatest length as one carries.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
+/// In place of a fingerprint in a `DigestAnswer`: nobody has asked, and the receiver lacks something.
+pub const UNASKED: u64 = 0;
 
 /// Which of a link's streams carries a frame; each is ordered in itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -180,7 +182,7 @@ pub enum PeerFrame {
     /// The answer to a `Digest`, for each slot that the sender owns.
     DigestAnswer {
         /// Slot, whether the interest is equal, fingerprint of the tops of the streams in it and of
-        /// what is told of the users in it; 0 = unasked: the receiver lacks something of them.
+        /// what is told of the users in it, or [`UNASKED`].
         slots: Vec<(Slot, bool, u64)>,
     },
     /// The sender owns these slots: what waits for them can be sent.

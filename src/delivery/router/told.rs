@@ -6,7 +6,7 @@ use super::{QUESTION_MS, Router, Turn};
 use crate::ownership::audience::in_parts;
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{ClientId, Epoch, Incarnation, Slot};
-use crate::protocol::peer::{Lane, PeerFrame, SlotInterest};
+use crate::protocol::peer::{Lane, PeerFrame, SlotInterest, UNASKED};
 use crate::protocol::time::Millis;
 
 /// How long a question may still come before an owner after its answer: on its way, and parked.
@@ -82,7 +82,7 @@ impl Router {
         turn: &mut Turn<'_>,
     ) {
         let promised = turn.ownership.promised(slot);
-        if equal && tops != 0 && self.interests.is_empty(slot) {
+        if equal && tops != UNASKED && self.interests.is_empty(slot) {
             // Another owner may have taken over what this node wanted when it was asked, or may
             // hear a question late.
             let known = promised == Epoch::NONE || promised.owner == from;

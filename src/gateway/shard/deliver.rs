@@ -24,14 +24,14 @@ impl<S: Socket> Shard<S> {
             return;
         }
         match &delivery.body {
-            DeliveryBody::Publication { message, position, turns_from: None, tells_epoch } => {
+            DeliveryBody::Publication {
+                message,
+                position,
+                turns_from: None,
+                tells_epoch: false,
+            } => {
                 let frame = publication(channel, message, *position, None);
-                let telling =
-                    tells_epoch.then(|| publication(channel, message, *position, Some(())));
-                self.fan_out(channel, |kind| match kind {
-                    Kind::EpochAware => telling.as_ref().or(Some(&frame)),
-                    _ => Some(&frame),
-                });
+                self.fan_out(channel, |_| Some(&frame));
             }
             DeliveryBody::Publication { message, position, .. } if without(Rule::EpochIsTold) => {
                 let frame = publication(channel, message, *position, None);
@@ -39,6 +39,13 @@ impl<S: Socket> Shard<S> {
             }
             DeliveryBody::Publication { message, position, turns_from: Some(_), .. } => {
                 self.deliver_turn(channel, message, *position);
+            }
+            DeliveryBody::Publication { message, position, .. } => {
+                let plain = publication(channel, message, *position, None);
+                let with_epoch = publication(channel, message, *position, Some(()));
+                self.fan_out(channel, |kind| {
+                    Some(if kind == Kind::EpochAware { &with_epoch } else { &plain })
+                });
             }
             DeliveryBody::Reached(position) => {
                 let frame = reached(channel, Some(*position));

@@ -34,6 +34,7 @@ struct State {
 struct Kept {
     epoch: StreamEpoch,
     turned: bool,
+    tells_epoch: bool,
     publications: Vec<Publication>,
     subscribers: BTreeMap<ClientId, (ShardId, Option<ClientInfo>)>,
 }
@@ -44,6 +45,7 @@ impl Default for Kept {
         Self {
             epoch: StreamEpoch { epoch, index: 1 },
             turned: false,
+            tells_epoch: false,
             publications: Vec::new(),
             subscribers: BTreeMap::new(),
         }
@@ -113,7 +115,9 @@ impl FakeCore {
     pub(crate) fn reach(&self, channel: &str, offset: u64) {
         let channel = Channel::parse(channel).expect("a channel");
         let mut state = self.state();
-        let epoch = state.channels.entry(channel.clone()).or_default().epoch;
+        let kept = state.channels.entry(channel.clone()).or_default();
+        kept.tells_epoch = true;
+        let epoch = kept.epoch;
         state.deliver(&channel, DeliveryBody::Reached(Position { epoch, offset }));
     }
 
@@ -244,10 +248,9 @@ impl State {
             kept.publications.push(Publication { epoch, offset, message: message.clone() });
             position = Some(Position { epoch, offset });
         }
-        self.deliver(channel, {
-            let tells_epoch = false;
-            DeliveryBody::Publication { message, position, turns_from, tells_epoch }
-        });
+        let tells_epoch = std::mem::take(&mut kept.tells_epoch);
+        let body = DeliveryBody::Publication { message, position, turns_from, tells_epoch };
+        self.deliver(channel, body);
         position
     }
 

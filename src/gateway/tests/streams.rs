@@ -211,15 +211,26 @@ async fn server_side_subscriptions_learn_a_new_epoch_by_a_push() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_server_side_subscriptions_are_told_where_they_stand_without_a_publication() {
+async fn each_kind_of_subscription_learns_in_its_way_where_it_stands_without_a_publication() {
     run(config(), async |rig| {
-        let mut client = rig.connect_as("u", "js").await;
-        subscribe(&mut client, json!({})).await;
+        let mut javascript = rig.connect_as("u", "js").await;
+        subscribe(&mut javascript, json!({})).await;
+        let mut python = rig.connect_as("v", "python").await;
+        subscribe(&mut python, json!({})).await;
         rig.core.reach("chat:x", 7);
+        assert_eq!(python.message().await["push"]["unsubscribe"]["code"], 2500);
         rig.core.reach("#u", 5);
-        let push = client.message().await["push"].take();
+        let push = javascript.message().await["push"].take();
         assert_eq!((&push["channel"], &push["subscribe"]["offset"]), (&json!("#u"), &json!(5)));
         assert_eq!(push["subscribe"]["recoverable"], true);
+        // Who has subscribed again knows, and isn't asked to once more.
+        subscribe(&mut python, json!({})).await;
+        rig.core.publish("chat:x", "1", true);
+        assert_eq!(python.message().await["push"]["pub"], json!({"data": 1, "offset": 1}));
+        let publication = javascript.message().await["push"]["pub"].take();
+        assert!(publication["epoch"].is_string(), "{publication}");
+        rig.core.publish("chat:x", "2", true);
+        assert_eq!(javascript.message().await["push"]["pub"], json!({"data": 2, "offset": 2}));
     })
     .await;
 }

@@ -9,7 +9,7 @@ use crate::ownership::user::{user_digest, with_users};
 use crate::ownership::users::user_state;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::message::Publication;
-use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, Span};
+use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, Span, UNASKED};
 use crate::protocol::time::Millis;
 
 impl Ownership {
@@ -118,8 +118,7 @@ impl Ownership {
             }
         }
         if asks {
-            // No fingerprint of what it has.
-            let slots = vec![(slot, true, 0)];
+            let slots = vec![(slot, true, UNASKED)];
             out.send(gateway, Lane::Data, PeerFrame::DigestAnswer { slots });
         }
     }
