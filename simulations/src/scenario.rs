@@ -60,6 +60,16 @@ pub(crate) enum Scenario {
     Standstill,
     /// Whole nodes: all clients in one channel.
     HotChannel,
+    /// Whole nodes: owners of what is kept of users lose their power.
+    Records,
+    /// Whole nodes: clocks that differ, and are set.
+    Clocks,
+    /// Whole nodes: beside another cluster.
+    Strangers,
+    /// Whole nodes: newcomers that are configured otherwise.
+    Misfits,
+    /// Whole nodes: one after the other comes back in another version.
+    Upgrade,
     /// Whole nodes: a plan of many faults, drawn from the seed.
     Swarm,
 }
@@ -68,7 +78,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 22] = [
+    pub(crate) const WHOLE: [Self; 27] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -90,6 +100,11 @@ impl Scenario {
         Self::Disorder,
         Self::Standstill,
         Self::HotChannel,
+        Self::Records,
+        Self::Clocks,
+        Self::Strangers,
+        Self::Misfits,
+        Self::Upgrade,
         Self::Swarm,
     ];
 

@@ -1,6 +1,7 @@
 //! All of a node that touches the world: sockets, clocks, threads, and the address that peers are
 //! told. Production binds the machine's; a simulation brings its own.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use super::clock::Clocks;
 use crate::config::{Config, HostPort};
 use crate::gateway::Threads;
 use crate::peers::udp;
+use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
@@ -42,6 +44,8 @@ pub struct Mesh {
     pub lifelines: Option<std::net::TcpListener>,
     /// How peers reach it.
     pub advertise: SocketAddr,
+    /// The versions of peer frames that it speaks.
+    pub versions: RangeInclusive<u16>,
 }
 
 impl Environment {
@@ -76,7 +80,8 @@ impl Mesh {
             None => bound,
         };
         let (socket, runtime) = udp(socket).context("the socket for peers can't be used")?;
-        Ok(Self { socket, runtime, lifelines: listen_beside(bound), advertise })
+        let lifelines = listen_beside(bound);
+        Ok(Self { socket, runtime, lifelines, advertise, versions: PROTOCOL_MIN..=PROTOCOL_MAX })
     }
 }
 

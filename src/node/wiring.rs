@@ -30,7 +30,6 @@ use crate::peers::{
     self, Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
 };
 use crate::protocol::ids::{Incarnation, NodeId};
-use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// Batches of frames that may wait for the engine; a link that finds this full waits, which slows
 /// the peer that sends.
@@ -165,7 +164,6 @@ async fn watch_engine(engine: JoinHandle<()>, failures: mpsc::Sender<anyhow::Err
     let _stopped = failures.send(ended).await;
 }
 
-/// Shards of the gateway: one a core, unless configured.
 /// What peers are told of this node.
 struct Me<'a> {
     id: &'a NodeId,
@@ -186,7 +184,7 @@ fn join_mesh(
         cluster: config.cluster.clone(),
         slots: config.slots,
         copies: config.copies,
-        versions: PROTOCOL_MIN..=PROTOCOL_MAX,
+        versions: mesh.versions.clone(),
         advertise: mesh.advertise,
         url: Some(me.client_url.to_owned()),
         credentials: credentials(config)?,
@@ -200,7 +198,7 @@ fn join_mesh(
     membership.client_url = me.client_url.to_owned();
     membership.own_addresses = vec![bound];
     membership.seeds = config.join.iter().map(ToString::to_string).collect();
-    membership.protocol = PROTOCOL_MAX.into();
+    membership.protocol = u32::from(*mesh.versions.end());
     membership.copies = config.copies;
     membership.slots = config.slots;
     membership.weight = config.weight;

@@ -132,6 +132,7 @@ impl Processes {
             home: Some(number % self.setup.nodes),
             pace: Duration::from_millis(self.setup.pace_ms),
             padding: self.setup.padding,
+            keeps: false,
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),

@@ -116,7 +116,7 @@ impl Processes {
         let deadline = Instant::now() + ATTENDANCE;
         loop {
             self.asked += 1;
-            self.history.borrow_mut().present.clear();
+            self.history.borrow_mut().ask_again();
             self.tell_clients(Doing::Ask(self.asked));
             sleep(ANSWERED).await;
             let shown = shown::check(&self.history.borrow(), &self.setup);

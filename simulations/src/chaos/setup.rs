@@ -1,4 +1,5 @@
 //! The sizes of a run, drawn from the seed, and the configuration file of its nodes.
+use orbweb::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -24,6 +25,10 @@ pub(super) fn draw(seed: u64) -> Setup {
         subscriptions: random.random_range(2..=3),
         pace_ms: random.random_range(200..=250),
         padding: 0,
+        attributes: false,
+        versions: PROTOCOL_MIN..=PROTOCOL_MAX,
+        skewed: false,
+        strangers: 0,
         weather: Weather::default(),
     }
 }

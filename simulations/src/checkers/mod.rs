@@ -1,6 +1,7 @@
 //! One promise a file. Each can fail, which the mutants show.
 pub(crate) mod agreed;
 pub(crate) mod attendance;
+pub(crate) mod attributes;
 pub(crate) mod bounds;
 pub(crate) mod contiguous;
 pub(crate) mod converged;

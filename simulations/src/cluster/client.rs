@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Doing {
     Publish,
     Nothing,
-    /// They ask who else is in their channels, once for each number.
+    /// They ask who else is in their channels, and for their attributes, once for each number.
     Ask(u64),
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct Client<D> {
     pub(crate) pace: Duration,
     /// Bytes that the payload of a publication has more than it needs.
     pub(crate) padding: usize,
+    /// Whether it keeps an attribute of its user, too.
+    pub(crate) keeps: bool,
     pub(crate) doors: D,
     pub(crate) doing: watch::Receiver<Doing>,
     /// Those that neither read nor send for now.

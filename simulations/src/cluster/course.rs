@@ -31,6 +31,9 @@ impl Course {
         let drawn = match self.scenario {
             Scenario::HotChannel => drawn.in_one_channel(),
             Scenario::SlowClients => drawn.with_large_publications(),
+            Scenario::Records => drawn.with_attributes(),
+            Scenario::Clocks => drawn.with_clocks_that_differ(),
+            Scenario::Strangers => drawn.with_strangers(),
             _ => drawn,
         };
         drawn.resized(self.nodes, self.clients)

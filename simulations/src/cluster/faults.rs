@@ -7,10 +7,15 @@ use rand::Rng;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
 
-use super::Cluster;
 use super::conditions::{Conditions, Cut, Weather};
 use super::setup::name;
 use super::story::Mark;
+use super::{Cluster, clock};
+
+/// Of a thousand milliseconds a machine's monotonic clock may be so many off.
+const RATE_OFF: i64 = 100;
+/// Milliseconds by which a wall clock may be off.
+const WALL_OFF_MS: i64 = 3_600_000;
 
 impl Cluster {
     /// All connections of clients are cut at once. Nodes aren't told if they are `half_open`.
@@ -33,6 +38,22 @@ impl Cluster {
     pub(crate) fn wake_clients(&self) {
         self.trace.tell("all clients go on");
         self.still.send_replace(BTreeSet::new());
+    }
+
+    /// Each machine gets clocks of its own, before anything runs on it.
+    pub(super) fn skew_clocks(&mut self) {
+        for machine in 0..clock::MACHINES {
+            clock::set_rate(machine, self.random.random_range(-RATE_OFF..=RATE_OFF));
+            self.set_wall_clock(machine);
+        }
+    }
+
+    /// A machine's wall clock is set anew.
+    pub(crate) fn set_wall_clock(&mut self, machine: usize) {
+        let ahead_ms = self.random.random_range(-WALL_OFF_MS..=WALL_OFF_MS);
+        clock::set_wall(machine, ahead_ms);
+        self.trace
+            .tell(format_args!("by the clock of {} it is {ahead_ms} ms later", name(machine)));
     }
 
     /// Two nodes can't reach each other.

@@ -56,6 +56,37 @@ impl Seen {
     }
 }
 
+/// An attribute that one client alone changes: to 1, 2, 3 and so on.
+#[derive(Default, Debug)]
+pub(crate) struct Kept {
+    sent: u64,
+    acknowledged: BTreeSet<u64>,
+    /// What it was when the client asked last.
+    pub(crate) shown: Option<Option<u64>>,
+}
+
+impl Kept {
+    /// The next value is sent.
+    pub(crate) fn send(&mut self) -> u64 {
+        self.sent += 1;
+        self.sent
+    }
+
+    pub(crate) fn acknowledge(&mut self, value: u64) {
+        self.acknowledged.insert(value);
+    }
+
+    /// The last value that is known to be set.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.acknowledged.last().copied()
+    }
+
+    /// Whether a value may have been set at any time until now: it was sent and not answered (I12).
+    pub(crate) fn is_unknown(&self, value: u64) -> bool {
+        (1..=self.sent).contains(&value) && !self.acknowledged.contains(&value)
+    }
+}
+
 /// What clients did and saw within [`TALLY_MS`].
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Tally {
@@ -79,6 +110,8 @@ pub(crate) struct History {
     pub(crate) seen: BTreeMap<(Client, Channel), Vec<Seen>>,
     /// Who was there when a client asked last: the user of each connection, in order.
     pub(crate) present: BTreeMap<(Client, Channel), Vec<String>>,
+    /// The attributes of clients that keep one.
+    pub(crate) kept: BTreeMap<Client, Kept>,
     pub(crate) connections: u64,
     pub(crate) resumed: u64,
     pub(crate) refused: u64,
@@ -157,6 +190,12 @@ impl History {
         let gaps = |seen: &&Seen| matches!(seen, Seen::Began { gap: true, .. });
         let seen = |seen: &Vec<Seen>| seen.iter().filter(gaps).count();
         self.gaps_before + self.seen.values().map(seen).sum::<usize>()
+    }
+
+    /// Forgets what clients were told when they asked.
+    pub(crate) fn ask_again(&mut self) {
+        self.present.clear();
+        self.kept.values_mut().for_each(|kept| kept.shown = None);
     }
 
     /// Publications that came again since the last rest.

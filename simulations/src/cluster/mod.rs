@@ -3,8 +3,8 @@
 //!
 //! In reading order: [`setup`] draws the sizes, [`network`] and [`port`] carry datagrams as
 //! [`conditions`] say, [`clock`] tells the time, [`doors`], [`client`] and [`wire`] are the clients'
-//! side, [`history`] what they saw, [`story`] what nodes did, [`faults`] what is done to them, [`rest`]
-//! when all is well again, [`plan`] what a swarm is made of, [`course`] which run it is, [`run`] how it
+//! side, [`history`] what they saw, [`story`] what nodes did, [`faults`] what is done to them, [`guests`]
+//! who doesn't belong to them, [`rest`] when all is well again, [`plan`] what a swarm is made of, [`course`] which run it is, [`run`] how it
 //! becomes a verdict, [`report`] the picture of it.
 pub(crate) mod client;
 pub(crate) mod clock;
@@ -12,6 +12,7 @@ pub(crate) mod conditions;
 pub(crate) mod course;
 pub(crate) mod doors;
 mod faults;
+mod guests;
 pub(crate) mod history;
 pub(crate) mod network;
 pub(crate) mod plan;
@@ -33,8 +34,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use orbweb::api::{NodeFacts, NodeRef};
+use orbweb::config::Config;
 use orbweb::gateway::Threads;
-use orbweb::gateway::socket::memory::MemoryListener;
+use orbweb::gateway::socket::memory::{MemoryDialer, MemoryListener};
 use orbweb::node::{Environment, Mesh, Node};
 use orbweb::protocol::peer::SlotRange;
 use rand::rngs::StdRng;
@@ -90,6 +92,8 @@ pub(crate) struct Cluster {
     pub(crate) random: StdRng,
     nodes: Nodes,
     doors: MemoryDoors,
+    /// Nodes of another cluster, by machine.
+    strangers: BTreeMap<usize, guests::Stranger>,
     doing: watch::Sender<Doing>,
     /// The clients that neither read nor send.
     still: watch::Sender<BTreeSet<history::Client>>,
@@ -107,6 +111,7 @@ impl Cluster {
             random: StdRng::seed_from_u64(seed),
             nodes: Nodes::default(),
             doors: MemoryDoors::default(),
+            strangers: BTreeMap::new(),
             doing: watch::Sender::new(Doing::Publish),
             still: watch::Sender::default(),
             setup,
@@ -115,6 +120,9 @@ impl Cluster {
 
     /// Starts all nodes, the first as a cluster of its own, and the clients when all are ready.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        if self.setup.skewed {
+            self.skew_clocks();
+        }
         for node in 0..self.setup.nodes {
             self.start_node(node, node > 0).await?;
         }
@@ -127,22 +135,7 @@ impl Cluster {
 
     /// Starts a node that isn't running.
     pub(crate) async fn start_node(&mut self, node: usize, join: bool) -> anyhow::Result<()> {
-        let config = self.setup.config(node, join);
-        let (listener, dialer) = MemoryListener::bind(BACKLOG);
-        let mesh = Mesh {
-            socket: Arc::new(self.network.bind(mesh_address(node))),
-            runtime: Arc::new(quinn::TokioRuntime),
-            lifelines: None,
-            advertise: mesh_address(node),
-        };
-        let environment = Environment {
-            listener,
-            bound: client_address(node),
-            mesh: Some(mesh),
-            clocks: clock::clocks(),
-            threads: Threads::Shared,
-        };
-        let started = Node::start(config, environment).await.context("a node doesn't start")?;
+        let (started, dialer) = self.launch(node, self.setup.config(node, join)).await?;
         let gone = self.doors.open(node, dialer);
         self.trace.tell(format_args!("node {} started", name(node)));
         self.story.tell(Mark::Started(node));
@@ -150,6 +143,31 @@ impl Cluster {
         spawn_local(story::watch((node, watched), started.facts(), gone, tellers));
         self.nodes.borrow_mut().insert(node, started);
         Ok(())
+    }
+
+    /// The shipped start-up on a machine, and the door of its clients.
+    async fn launch(
+        &self,
+        machine: usize,
+        config: Config,
+    ) -> anyhow::Result<(Node<MemoryListener>, MemoryDialer)> {
+        let (listener, dialer) = MemoryListener::bind(BACKLOG);
+        let mesh = Mesh {
+            socket: Arc::new(self.network.bind(mesh_address(machine))),
+            runtime: Arc::new(quinn::TokioRuntime),
+            lifelines: None,
+            advertise: mesh_address(machine),
+            versions: self.setup.versions.clone(),
+        };
+        let environment = Environment {
+            listener,
+            bound: client_address(machine),
+            mesh: Some(mesh),
+            clocks: clock::clocks(machine),
+            threads: Threads::Shared,
+        };
+        let started = Node::start(config, environment).await.context("a node doesn't start")?;
+        Ok((started, dialer))
     }
 
     fn start_client(&mut self, number: history::Client) -> anyhow::Result<()> {
@@ -167,6 +185,7 @@ impl Cluster {
             home: Some(number % self.setup.nodes),
             pace: Duration::from_millis(self.setup.pace_ms),
             padding: self.setup.padding,
+            keeps: self.setup.attributes && user.is_some(),
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),

@@ -1,6 +1,6 @@
 //! The virtual network of whole nodes: datagrams between addresses, each with a fate drawn from the
 //! seed. A port belongs to whoever bound it last; what others send from it goes nowhere.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -83,6 +83,8 @@ struct State {
     flights: BTreeMap<u64, Vec<Datagram>>,
     /// When the last datagram of a link arrives.
     last: BTreeMap<(SocketAddr, SocketAddr), u64>,
+    /// From whom to whom something has arrived.
+    used: BTreeSet<Way>,
     /// Datagrams that found their mailbox full.
     overflown: u64,
     trace: Trace,
@@ -99,6 +101,7 @@ impl Network {
             ports: BTreeMap::new(),
             flights: BTreeMap::new(),
             last: BTreeMap::new(),
+            used: BTreeSet::new(),
             overflown: 0,
             trace,
         };
@@ -136,6 +139,11 @@ impl Network {
         if state.flights.keys().next().copied() != next {
             self.0.earlier.notify_one();
         }
+    }
+
+    /// Whether something has arrived from one machine at the other.
+    pub(crate) fn is_used(&self, way: Way) -> bool {
+        self.lock().used.contains(&way)
     }
 
     /// Datagrams that found their mailbox full.
@@ -227,8 +235,10 @@ impl State {
     /// What arrives at this millisecond.
     fn land(&mut self, at: u64) {
         for datagram in self.flights.remove(&at).unwrap_or_default() {
-            let cut = self.conditions.cuts.contains(&way(datagram.from, datagram.to));
+            let way = way(datagram.from, datagram.to);
+            let cut = self.conditions.cuts.contains(&way);
             let Some(port) = self.ports.get_mut(&datagram.to).filter(|_| !cut) else { continue };
+            self.used.insert(way);
             self.overflown += u64::from(!port.try_push(datagram));
         }
     }

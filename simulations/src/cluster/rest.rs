@@ -10,7 +10,7 @@ use super::client::Doing;
 use super::setup::name;
 use super::story::Mark;
 use super::{Cluster, STATUS_LATE};
-use crate::checkers::{agreed, delivered, shown};
+use crate::checkers::{agreed, attributes, delivered, shown};
 
 /// How long a cluster may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -105,15 +105,16 @@ impl Cluster {
         self.attended().await
     }
 
-    /// Everybody is shown to be where it is, and nobody else.
+    /// Everybody is shown to be where it is, and nobody else; and attributes are what they were set to.
     async fn attended(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + ATTENDANCE;
         for number in 1.. {
-            self.history.borrow_mut().present.clear();
+            self.history.borrow_mut().ask_again();
             self.tell_clients(Doing::Ask(number));
             sleep(ANSWERED).await;
-            let shown = shown::check(&self.history.borrow(), &self.setup);
-            match shown {
+            let history = self.history.borrow();
+            let shown = shown::check(&history, &self.setup);
+            match shown.and_then(|()| attributes::check(&history)) {
                 Err(wrong) if Instant::now() >= deadline => return Err(wrong),
                 Err(_) => {}
                 Ok(()) => break,

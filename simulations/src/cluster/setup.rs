@@ -1,11 +1,13 @@
 //! The sizes of a run, drawn from the seed, and the configuration that its nodes ship with.
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use orbweb::config::{self, Config, HostPort, MeshListen, Namespace, SecretText};
 use orbweb::ownership::stream::READ_LEN_MAX;
 use orbweb::protocol::channel::Channel;
+use orbweb::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -13,6 +15,8 @@ use super::conditions::Weather;
 
 /// The secret of the cluster: 32 bytes in base64.
 pub(crate) const SECRET: &str = "b3JicyBvZiBzaWxrIGluIHRoZSBkZXcgYXQgZGF3bi4=";
+/// The secret of a cluster that has nothing to do with this one.
+const SECRET_OF_STRANGERS: &str = "YW5vdGhlciB3ZWIsIGluIGFub3RoZXIgb2xkIGJhcm4=";
 /// The key of connect tokens: 32 bytes or more, as nodes ask for.
 pub(crate) const TOKEN_KEY: &str = "who are you, and who says so beside you?";
 const CLIENT_PORT: u16 = 8_000;
@@ -23,6 +27,8 @@ const BACK_MS: u64 = 1_000;
 const LARGE_BYTES: usize = 16_000;
 /// Nodes that may join those of the start.
 const GUESTS_MAX: usize = 5;
+/// Nodes of another cluster, if there is one.
+const STRANGERS: usize = 3;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -42,7 +48,16 @@ pub(crate) struct Setup {
     pub(crate) pace_ms: u64,
     /// Bytes that a publication's payload has more than it needs.
     pub(crate) padding: usize,
+    /// Whether clients keep attributes of their users.
+    pub(crate) attributes: bool,
     pub(crate) weather: Weather,
+    /// The versions of peer frames that nodes speak which start from now on.
+    pub(crate) versions: RangeInclusive<u16>,
+    /// Whether the machines' clocks differ.
+    pub(crate) skewed: bool,
+    /// Nodes of another cluster, on the machines behind those of the nodes and with their names. All
+    /// of both clusters are told to join all others.
+    pub(crate) strangers: usize,
 }
 
 impl Setup {
@@ -61,10 +76,14 @@ impl Setup {
             subscriptions: random.random_range(2..=3),
             pace_ms: random.random_range(80..=100),
             padding: 0,
+            attributes: false,
             weather: Weather {
                 latency_ms: (shortest, shortest + random.random_range(0..=4)),
                 ..Weather::default()
             },
+            versions: PROTOCOL_MIN..=PROTOCOL_MAX,
+            skewed: false,
+            strangers: 0,
         }
     }
 
@@ -86,6 +105,26 @@ impl Setup {
     /// seconds.
     pub(crate) fn with_large_publications(self) -> Self {
         Self { padding: LARGE_BYTES, ..self }
+    }
+
+    /// With attributes.
+    pub(crate) fn with_attributes(self) -> Self {
+        Self { attributes: true, ..self }
+    }
+
+    /// On machines whose clocks differ.
+    pub(crate) fn with_clocks_that_differ(self) -> Self {
+        Self { skewed: true, ..self }
+    }
+
+    /// Beside another cluster.
+    pub(crate) fn with_strangers(self) -> Self {
+        Self { strangers: STRANGERS, ..self }
+    }
+
+    /// The machines of the other cluster.
+    pub(crate) fn strangers(&self) -> Range<usize> {
+        self.nodes..self.nodes + self.strangers
     }
 
     /// There are so many machines, of which not all run nodes.
@@ -122,8 +161,17 @@ impl Setup {
         self.absence_ms_max().saturating_sub(BACK_MS)
     }
 
+    /// The configuration of a node of the other cluster, by its machine.
+    pub(super) fn config_of_stranger(&self, machine: usize) -> Config {
+        Config {
+            name: name(machine - self.nodes).parse().expect("a letter and a number"),
+            secret: Some(SecretText::new(SECRET_OF_STRANGERS)),
+            ..self.config(machine, true)
+        }
+    }
+
     /// The node's configuration; it finds the others if it is to join.
-    pub(super) fn config(&self, node: usize, join: bool) -> Config {
+    pub(crate) fn config(&self, node: usize, join: bool) -> Config {
         let chat = Namespace {
             history_size: 10_000,
             history_ttl: Duration::from_secs(600),
@@ -135,7 +183,8 @@ impl Setup {
             ..Namespace::default()
         };
         let inbox = Namespace { presence: false, allow_presence: false, ..chat.clone() };
-        let seeds = (0..self.nodes).filter(|other| join && *other != node);
+        let all = self.nodes + self.strangers;
+        let seeds = (0..all).filter(|other| join && *other != node);
         let mut config = Config {
             name: name(node).parse().expect("a letter and a number"),
             listen: client_address(node),
@@ -146,6 +195,7 @@ impl Setup {
             copies: self.copies,
             client: config::Client {
                 allow_anonymous: true,
+                allow_sessions: self.attributes,
                 shards: self.shards,
                 ..config::Client::default()
             },

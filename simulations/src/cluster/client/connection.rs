@@ -1,4 +1,5 @@
 //! One connection of a virtual client: its commands, and what becomes of the replies and pushes.
+use std::cell::RefMut;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::replies::{Connected, Payload, Publication, Push, Reply, Subscribed};
 use super::{Client, Doing, Sdk};
 use crate::cluster::doors::Doors;
-use crate::cluster::history::Seen;
+use crate::cluster::history::{Kept, Seen};
 use crate::cluster::wire::{Frame, Wire};
 
 /// How long SDKs wait for a reply.
@@ -20,12 +21,17 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a subscription that was refused for now is tried again.
 const RESUBSCRIBE_AFTER: Duration = Duration::from_millis(500);
 
+/// How many of the changes that a client makes are of its attribute, if it keeps one.
+const SETS: f64 = 0.2;
+
 /// What a command without a reply yet asked for.
 enum Asked {
     Connect,
     Subscribe(Channel),
     Publish(u64),
     Presence(Channel),
+    Set(u64),
+    Get,
 }
 
 pub(super) struct Connection<'a, D: Doors> {
@@ -107,8 +113,9 @@ impl<'a, D: Doors> Connection<'a, D> {
     async fn tick(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         let over = self.open.extract_if(.., |_, (since, _)| *since + COMMAND_TIMEOUT <= now);
-        // What became of a publication is unknown then; the others are tried again from the start.
-        if over.filter(|(_, (_, asked))| !matches!(asked, Asked::Publish(_))).count() > 0 {
+        // What became of a change is unknown then; the others are tried again from the start.
+        let told = |asked: &Asked| !matches!(asked, Asked::Publish(_) | Asked::Set(_));
+        if over.filter(|(_, (_, asked))| told(asked)).count() > 0 {
             return Err("no reply in time".to_owned());
         }
         let due: Vec<_> = self.resubscribe.extract_if(.., |(at, _)| *at <= now).collect();
@@ -121,10 +128,14 @@ impl<'a, D: Doors> Connection<'a, D> {
             self.publish_at = now + Duration::from_millis(pause.max(1));
             let doing = *self.client.doing.borrow();
             match doing {
+                Doing::Publish if self.client.keeps && self.client.random.random_bool(SETS) => {
+                    self.set().await?;
+                }
                 Doing::Publish => self.publish().await?,
                 Doing::Ask(number) if number != self.asked => {
                     self.asked = number;
                     self.ask_who_is_there().await?;
+                    self.get().await?;
                 }
                 Doing::Ask(_) | Doing::Nothing => {}
             }
@@ -143,6 +154,23 @@ impl<'a, D: Doors> Connection<'a, D> {
         let data = Payload::new(number, self.client.padding);
         let command = json!({ "channel": channel.as_str(), "data": data });
         self.ask(Asked::Publish(number), "publish", &command).await
+    }
+
+    /// Gives the attribute its next value.
+    async fn set(&mut self) -> Result<(), Ended> {
+        let client = self.client.number;
+        let value = self.kept().send();
+        let data = json!({ "key": attribute(client), "value": value });
+        let command = json!({ "method": "session_set", "data": data });
+        self.ask(Asked::Set(value), "rpc", &command).await
+    }
+
+    async fn get(&mut self) -> Result<(), Ended> {
+        if !self.client.keeps {
+            return Ok(());
+        }
+        let data = json!({ "key": attribute(self.client.number) });
+        self.ask(Asked::Get, "rpc", &json!({ "method": "session_get", "data": data })).await
     }
 
     async fn ask_who_is_there(&mut self) -> Result<(), Ended> {
@@ -229,8 +257,15 @@ impl<'a, D: Doors> Connection<'a, D> {
                 let client = self.client.number;
                 self.client.history.borrow_mut().present.insert((client, channel), present);
             }
-            // It is asked again.
-            (Asked::Presence(_), Some(_)) => {}
+            (Asked::Set(value), None) => self.kept().acknowledge(value),
+            // It may be carried out all the same.
+            (Asked::Set(_), Some(_)) => {}
+            (Asked::Get, None) => {
+                let read = reply.rpc.ok_or("a reply without a result")?.data.attributes;
+                self.kept().shown = Some(read.into_values().next());
+            }
+            // They are asked again.
+            (Asked::Presence(_) | Asked::Get, Some(_)) => {}
             (Asked::Subscribe(channel), None) => {
                 let subscribed = reply.subscribe.ok_or("a subscribe reply without a result")?;
                 self.subscribed_to(channel, subscribed)?;
@@ -243,6 +278,12 @@ impl<'a, D: Doors> Connection<'a, D> {
             (_, Some(refused)) => return Err(format!("refused for good: {}", refused.code)),
         }
         Ok(())
+    }
+
+    fn kept(&self) -> RefMut<'_, Kept> {
+        let client = self.client.number;
+        let history = self.client.history.borrow_mut();
+        RefMut::map(history, |history| history.kept.entry(client).or_default())
     }
 
     /// The server has subscribed the client to its inbox, or will later if it has no position there.
@@ -311,6 +352,11 @@ impl<'a, D: Doors> Connection<'a, D> {
         trace.event(format_args!("client {number} in {channel}: received {data} as {offset}"));
         history.borrow_mut().see(*number, channel, Seen::Publication(*position, data));
     }
+}
+
+/// The attribute of its user that is a client's own.
+fn attribute(client: usize) -> String {
+    format!("of client {client}")
 }
 
 /// What a client says of a channel that it continues.

@@ -13,6 +13,7 @@ pub(super) struct Reply {
     pub(super) connect: Option<Connected>,
     pub(super) subscribe: Option<Subscribed>,
     pub(super) presence: Option<Presence>,
+    pub(super) rpc: Option<Rpc>,
     pub(super) push: Option<Push>,
 }
 
@@ -37,6 +38,19 @@ impl Presence {
         users.sort_unstable();
         users
     }
+}
+
+/// What a method returned.
+#[derive(Deserialize)]
+pub(super) struct Rpc {
+    pub(super) data: Attributes,
+}
+
+/// Attributes by key, if the method was to read them.
+#[derive(Deserialize)]
+pub(super) struct Attributes {
+    #[serde(default)]
+    pub(super) attributes: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! What may happen to a cluster of whole nodes: one scenario a file, each an async function that
 //! begins when all nodes serve and clients publish, and ends when everybody rests.
 mod bridge;
+mod clocks;
 mod disorder;
 mod flapping_link;
 mod hot_channel;
@@ -12,16 +13,20 @@ mod kill_gateway;
 mod kill_leaving;
 mod kill_owner;
 mod loss;
+mod misfits;
 mod one_way;
 mod reconnect_storm;
+mod records;
 mod rolling_restart;
 mod slow_clients;
 mod slow_link;
 mod smoke;
 mod split_halves;
 mod standstill;
+mod strangers;
 mod swarm;
 mod three_way;
+mod upgrade;
 
 use anyhow::ensure;
 
@@ -74,6 +79,11 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::Disorder => disorder::play(cluster).await,
         Scenario::Standstill => standstill::play(cluster).await,
         Scenario::HotChannel => hot_channel::play(cluster).await,
+        Scenario::Records => records::play(cluster).await,
+        Scenario::Clocks => clocks::play(cluster).await,
+        Scenario::Strangers => strangers::play(cluster).await,
+        Scenario::Misfits => misfits::play(cluster).await,
+        Scenario::Upgrade => upgrade::play(cluster).await,
         Scenario::Swarm => swarm::play(plan, cluster).await,
         Scenario::Moves | Scenario::Crashes | Scenario::Storms | Scenario::Chaos => {
             anyhow::bail!("{scenario} is a scenario of the cores alone")
