@@ -58,6 +58,8 @@ pub(crate) enum Scenario {
     Disorder,
     /// Whole nodes: the sockets of one stand still.
     Standstill,
+    /// Whole nodes: processes are stopped, and go on.
+    Pause,
     /// Whole nodes: all clients in one channel.
     HotChannel,
     /// Whole nodes: owners of what is kept of users lose their power.
@@ -78,7 +80,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 27] = [
+    pub(crate) const WHOLE: [Self; 28] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -99,6 +101,7 @@ impl Scenario {
         Self::Loss,
         Self::Disorder,
         Self::Standstill,
+        Self::Pause,
         Self::HotChannel,
         Self::Records,
         Self::Clocks,
@@ -124,7 +127,12 @@ impl Scenario {
     pub(crate) fn splits(self) -> bool {
         matches!(
             self,
-            Self::IsolateOne | Self::OneWay | Self::SplitHalves | Self::ThreeWay | Self::Standstill
+            Self::IsolateOne
+                | Self::OneWay
+                | Self::SplitHalves
+                | Self::ThreeWay
+                | Self::Standstill
+                | Self::Pause
         )
     }
 

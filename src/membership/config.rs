@@ -7,6 +7,7 @@ use super::facts::{URL_BYTES_MAX, WEIGHT_MAX};
 use super::seeds::{Resolver, SEEDS_MAX, Seed, system_resolver};
 use super::{MembershipError, facts};
 use crate::protocol::ids::NodeId;
+use crate::tasks::Tasks;
 
 /// Who this node is, and how it finds the others.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct MembershipConfig {
     pub detector: Detector,
     /// How names of seeds become addresses.
     pub resolver: Resolver,
+    /// What runs its task.
+    pub tasks: Tasks,
 }
 
 /// How soon a silent node is taken as dead. The defaults notice it in 0.5 to 0.8 s and were free of
@@ -86,6 +89,7 @@ impl MembershipConfig {
             weight: 1,
             detector: Detector::default(),
             resolver: system_resolver(),
+            tasks: Tasks::default(),
         }
     }
 

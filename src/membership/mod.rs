@@ -100,6 +100,7 @@ impl Membership {
         let known = seeds::Seeds::literal(&seed_list, &config);
         let state = if known.foreign { State::Joining } else { State::Up };
         let state = Arc::new(watch::Sender::new(state));
+        let tasks = config.tasks.clone();
         let stop = CancellationToken::new();
         let shell = gossip::Gossip::new(gossip::Wiring {
             seeds: seeds::watch(seed_list, known, &config, stop.clone()),
@@ -111,7 +112,7 @@ impl Membership {
             config,
         });
         let snapshots = shell.snapshots();
-        let task = tokio::spawn(shell.run());
+        let task = tasks.spawn(shell.run());
         Ok(Self { snapshots, state, stop: stop.drop_guard(), task })
     }
 

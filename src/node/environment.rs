@@ -14,6 +14,7 @@ use crate::config::{Config, HostPort};
 use crate::gateway::Threads;
 use crate::peers::udp;
 use crate::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::tasks::Tasks;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
@@ -31,6 +32,8 @@ pub struct Environment<L = TcpListener> {
     pub clocks: Clocks,
     /// Where clients are served.
     pub threads: Threads,
+    /// What runs its tasks, but for those of connections.
+    pub tasks: Tasks,
 }
 
 /// The sockets for peers.
@@ -61,7 +64,8 @@ impl Environment {
             1 => Threads::Shared,
             _ => Threads::Own,
         };
-        Ok(Self { listener, bound, mesh, clocks: Clocks::of_machine(), threads })
+        let (clocks, tasks) = (Clocks::of_machine(), Tasks::default());
+        Ok(Self { listener, bound, mesh, clocks, threads, tasks })
     }
 }
 

@@ -30,6 +30,7 @@ use crate::peers::{
     self, Credentials, Gossip, OperatorPem, PeerEvent, Peers, PeersConfig, Secret, Target,
 };
 use crate::protocol::ids::{Incarnation, NodeId};
+use crate::tasks::Tasks;
 
 /// Batches of frames that may wait for the engine; a link that finds this full waits, which slows
 /// the peer that sends.
@@ -45,7 +46,7 @@ pub(super) async fn start<L: Listener>(
     config: Config,
     environment: Environment<L>,
 ) -> anyhow::Result<Node<L>> {
-    let Environment { listener, bound, mesh, clocks, threads } = environment;
+    let Environment { listener, bound, mesh, clocks, threads, tasks: runs } = environment;
     let id = NodeId { name: config.name.clone(), incarnation: Incarnation(rand::random()) };
     let client_url = config.client_url(bound);
     let shard_count = config.client.threads();
@@ -64,7 +65,7 @@ pub(super) async fn start<L: Listener>(
 
     let me = Me { id: &id, client_url: &client_url, started: (clocks.wall)() };
     let mesh = match mesh {
-        Some(mesh) => Some(join_mesh(&config, me, mesh, peer_events, &mut tasks)?),
+        Some(mesh) => Some(join_mesh((&config, &runs), me, mesh, peer_events, &mut tasks)?),
         None => None,
     };
     let (peers, membership) = mesh.unzip();
@@ -80,8 +81,8 @@ pub(super) async fn start<L: Listener>(
         status: status.clone(),
         clock: clocks.cores,
     };
-    let engine = tokio::spawn(engine.run());
-    tasks.push(tokio::spawn(watch_engine(engine, failures.clone())));
+    let engine = runs.spawn(engine.run());
+    tasks.push(runs.spawn(watch_engine(engine, failures.clone())));
 
     let inspections = Arc::new(Inspections::default());
     let facts = Arc::new(Facts::new(
@@ -100,7 +101,7 @@ pub(super) async fn start<L: Listener>(
     };
     let api =
         Api::new(&config, core.clone(), ShardId(shard_count), facts.clone(), metrics, clocks.wall);
-    tasks.push(tokio::spawn(api.read_replies(api_mailbox)));
+    tasks.push(runs.spawn(api.read_replies(api_mailbox)));
 
     let gateway = Gateway::start(
         gateway_config(&config, &id, clocks),
@@ -111,7 +112,7 @@ pub(super) async fn start<L: Listener>(
         threads,
     )?;
     facts.set_gateway(gateway.stats());
-    tasks.push(tokio::spawn(hear(news_in, facts.clone(), inspections, failures.clone())));
+    tasks.push(runs.spawn(hear(news_in, facts.clone(), inspections, failures.clone())));
 
     match &membership {
         Some(membership) => {
@@ -129,9 +130,9 @@ pub(super) async fn start<L: Listener>(
                 shortage: Shortage::default(),
                 clocks,
             };
-            tasks.push(tokio::spawn(look.run(membership.snapshots())));
+            tasks.push(runs.spawn(look.run(membership.snapshots())));
             let state = membership.state_setter();
-            tasks.push(tokio::spawn(turn_up(membership.state(), progress_in.clone(), state)));
+            tasks.push(runs.spawn(turn_up(membership.state(), progress_in.clone(), state)));
         }
         None => {
             let alone = Arc::new(alone(&id, &config));
@@ -173,7 +174,7 @@ struct Me<'a> {
 }
 
 fn join_mesh(
-    config: &Config,
+    (config, runs): (&Config, &Tasks),
     me: Me<'_>,
     mesh: Mesh,
     events: mpsc::Sender<PeerEvent>,
@@ -203,11 +204,12 @@ fn join_mesh(
     membership.slots = config.slots;
     membership.weight = config.weight;
     membership.detector.gossip_interval = config.gossip_interval;
+    membership.tasks = runs.clone();
     let (linked, linked_in) = watch::channel(Vec::new());
-    tasks.push(tokio::spawn(pass_links(peers.linked(), linked)));
+    tasks.push(runs.spawn(pass_links(peers.linked(), linked)));
     let (findings, findings_in) = mpsc::channel(FINDINGS_LEN);
     if let Some(listener) = mesh.lifelines {
-        tasks.push(tokio::spawn(pass_findings(peers.keep_lifelines(listener)?, findings)));
+        tasks.push(runs.spawn(pass_findings(peers.keep_lifelines(listener)?, findings)));
     }
     let membership = Membership::start(membership, outgoing, incoming, linked_in, findings_in)?;
     Ok((peers, membership))

@@ -37,6 +37,8 @@ pub(super) struct Processes {
     doing: watch::Sender<Doing>,
     /// None: no client stands still.
     still: watch::Sender<BTreeSet<history::Client>>,
+    /// None: that is up to their kernel.
+    paused: watch::Sender<BTreeSet<usize>>,
     random: StdRng,
 }
 
@@ -56,6 +58,7 @@ impl Processes {
             sdks: Vec::new(),
             doing: watch::Sender::new(Doing::Publish),
             still: watch::Sender::default(),
+            paused: watch::Sender::default(),
             random: StdRng::seed_from_u64(seed),
             setup,
         })
@@ -136,6 +139,7 @@ impl Processes {
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),
+            paused: self.paused.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

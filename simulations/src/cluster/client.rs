@@ -62,6 +62,8 @@ pub(crate) struct Client<D> {
     pub(crate) doing: watch::Receiver<Doing>,
     /// Those that neither read nor send for now.
     pub(crate) still: watch::Receiver<BTreeSet<history::Client>>,
+    /// The nodes that stand still: nothing comes from them.
+    pub(crate) paused: watch::Receiver<BTreeSet<usize>>,
     pub(crate) history: history::Shared,
     pub(crate) trace: Trace,
     pub(crate) random: StdRng,
@@ -93,12 +95,22 @@ impl<D: Doors> Client<D> {
         let shaken = tokio::select! {
             biased;
             () = cut.cancelled() => return "it was cut off".to_owned(),
-            shaken = timeout(CONNECT_TIMEOUT, Wire::open(socket)) => shaken,
+            shaken = timeout(CONNECT_TIMEOUT, Self::open(socket, node, self.paused.clone())) => shaken,
         };
         let Ok(shaken) = shaken else { return "no handshake in time".to_owned() };
         match shaken {
-            Ok(wire) => Connection::new(self, wire, number).run(cut).await,
+            Ok(wire) => Connection::new(self, wire, (node, number)).run(cut).await,
             Err(error) => format!("{error:#}"),
         }
+    }
+
+    /// The handshake, for which a node must not stand still.
+    async fn open(
+        socket: D::Socket,
+        node: usize,
+        mut paused: watch::Receiver<BTreeSet<usize>>,
+    ) -> anyhow::Result<Wire<D::Socket>> {
+        paused.wait_for(|paused| !paused.contains(&node)).await?;
+        Wire::open(socket).await
     }
 }

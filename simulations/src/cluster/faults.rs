@@ -7,6 +7,7 @@ use rand::Rng;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
 
+use super::brake::Brake;
 use super::conditions::{Conditions, Cut, Weather};
 use super::setup::name;
 use super::story::Mark;
@@ -54,6 +55,26 @@ impl Cluster {
         clock::set_wall(machine, ahead_ms);
         self.trace
             .tell(format_args!("by the clock of {} it is {ahead_ms} ms later", name(machine)));
+    }
+
+    /// A node's process is stopped; what is sent to it waits for it as long as there is room.
+    pub(crate) fn pause(&self, node: usize) {
+        self.brake(node, Brake::pull);
+        self.paused.send_if_modified(|paused| paused.insert(node));
+        self.note(format_args!("{} is stopped", name(node)));
+    }
+
+    /// It goes on.
+    pub(crate) fn resume(&self, node: usize) {
+        self.brake(node, Brake::release);
+        self.paused.send_if_modified(|paused| paused.remove(&node));
+        self.note(format_args!("{} goes on", name(node)));
+    }
+
+    fn brake(&self, node: usize, what: impl FnOnce(&Brake)) {
+        if let Some(brake) = self.brakes.borrow().get(&node) {
+            what(brake);
+        }
     }
 
     /// Two nodes can't reach each other.

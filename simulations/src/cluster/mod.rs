@@ -3,9 +3,10 @@
 //!
 //! In reading order: [`setup`] draws the sizes, [`network`] and [`port`] carry datagrams as
 //! [`conditions`] say, [`clock`] tells the time, [`doors`], [`client`] and [`wire`] are the clients'
-//! side, [`history`] what they saw, [`story`] what nodes did, [`faults`] what is done to them, [`guests`]
+//! side, [`brake`] lets nodes stand still, [`history`] what clients saw, [`story`] what nodes did, [`faults`] what is done to them, [`guests`]
 //! who doesn't belong to them, [`rest`] when all is well again, [`plan`] what a swarm is made of, [`course`] which run it is, [`run`] how it
 //! becomes a verdict, [`report`] the picture of it.
+mod brake;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod conditions;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 
+use brake::Brake;
 use client::{Client, Doing, Sdk};
 use conditions::Conditions;
 use doors::MemoryDoors;
@@ -92,6 +94,10 @@ pub(crate) struct Cluster {
     pub(crate) random: StdRng,
     nodes: Nodes,
     doors: MemoryDoors,
+    /// What lets nodes stand still, by machine.
+    brakes: RefCell<BTreeMap<usize, Brake>>,
+    /// Those that do.
+    paused: watch::Sender<BTreeSet<usize>>,
     /// Nodes of another cluster, by machine.
     strangers: BTreeMap<usize, guests::Stranger>,
     doing: watch::Sender<Doing>,
@@ -111,6 +117,8 @@ impl Cluster {
             random: StdRng::seed_from_u64(seed),
             nodes: Nodes::default(),
             doors: MemoryDoors::default(),
+            brakes: RefCell::default(),
+            paused: watch::Sender::default(),
             strangers: BTreeMap::new(),
             doing: watch::Sender::new(Doing::Publish),
             still: watch::Sender::default(),
@@ -152,9 +160,10 @@ impl Cluster {
         config: Config,
     ) -> anyhow::Result<(Node<MemoryListener>, MemoryDialer)> {
         let (listener, dialer) = MemoryListener::bind(BACKLOG);
+        let brake = Brake::default();
         let mesh = Mesh {
             socket: Arc::new(self.network.bind(mesh_address(machine))),
-            runtime: Arc::new(quinn::TokioRuntime),
+            runtime: brake.runtime(),
             lifelines: None,
             advertise: mesh_address(machine),
             versions: self.setup.versions.clone(),
@@ -165,7 +174,10 @@ impl Cluster {
             mesh: Some(mesh),
             clocks: clock::clocks(machine),
             threads: Threads::Shared,
+            tasks: brake.tasks(),
         };
+        self.brakes.borrow_mut().insert(machine, brake);
+        self.paused.send_if_modified(|paused| paused.remove(&machine));
         let started = Node::start(config, environment).await.context("a node doesn't start")?;
         Ok((started, dialer))
     }
@@ -189,6 +201,7 @@ impl Cluster {
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),
+            paused: self.paused.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

@@ -37,6 +37,8 @@ enum Asked {
 pub(super) struct Connection<'a, D: Doors> {
     client: &'a mut Client<D>,
     wire: Wire<D::Socket>,
+    /// Where it leads.
+    node: usize,
     number: u32,
     commands: u32,
     open: BTreeMap<u32, (Instant, Asked)>,
@@ -52,12 +54,17 @@ pub(super) struct Connection<'a, D: Doors> {
 type Ended = String;
 
 impl<'a, D: Doors> Connection<'a, D> {
-    pub(super) fn new(client: &'a mut Client<D>, wire: Wire<D::Socket>, number: u32) -> Self {
+    pub(super) fn new(
+        client: &'a mut Client<D>,
+        wire: Wire<D::Socket>,
+        (node, number): (usize, u32),
+    ) -> Self {
         let (open, publish_at) = (BTreeMap::new(), Instant::now());
         let (subscribed, resubscribe) = (Vec::new(), Vec::new());
         Self {
             client,
             wire,
+            node,
             number,
             commands: 0,
             open,
@@ -84,6 +91,7 @@ impl<'a, D: Doors> Connection<'a, D> {
         loop {
             let due = self.due();
             let still = self.client.still.borrow_and_update().contains(&self.client.number);
+            let silent = self.client.paused.borrow_and_update().contains(&self.node);
             // Reading is cancel-safe; the rest decides nothing by itself.
             let done = tokio::select! {
                 biased;
@@ -94,7 +102,10 @@ impl<'a, D: Doors> Connection<'a, D> {
                 changed = self.client.still.changed() => {
                     changed.map_err(|_| "the run is over".to_owned())
                 }
-                frame = self.wire.read(), if !still => self.handle(frame).await,
+                changed = self.client.paused.changed() => {
+                    changed.map_err(|_| "the run is over".to_owned())
+                }
+                frame = self.wire.read(), if !still && !silent => self.handle(frame).await,
                 () = sleep_until(due), if !still => self.tick().await,
             };
             if let Err(ended) = done {

@@ -8,7 +8,7 @@ use crate::cluster::conditions::{Cut, Weather};
 use crate::cluster::setup::Setup;
 
 /// All classes that seeds draw from.
-const CLASSES: [Class; 12] = [
+const CLASSES: [Class; 13] = [
     Class::Kill,
     Class::Drain,
     Class::Join,
@@ -20,6 +20,7 @@ const CLASSES: [Class; 12] = [
     Class::Loss,
     Class::Disorder,
     Class::Still,
+    Class::Pause,
     Class::Clients,
 ];
 /// How many of them a seed has.
@@ -117,6 +118,7 @@ fn part(class: Class, round: usize, nodes: usize, random: &mut StdRng) -> Part {
             overtaking: random.random_range(100..=1_000),
         }),
         Class::Still => Part::Still(one),
+        Class::Pause => Part::Pause(one),
         Class::Clients => Part::CutClients { half_open: random.random_bool(0.5) },
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Weather(Weather),
     /// A machine's sockets stand still, and go on with what has waited at the end.
     Still(usize),
+    /// A process is stopped, and goes on at the end.
+    Pause(usize),
     /// All clients lose their connections, which nodes see or (`half_open`) don't.
     CutClients { half_open: bool },
 }
@@ -41,6 +43,7 @@ pub(crate) enum Class {
     Loss,
     Disorder,
     Still,
+    Pause,
     Clients,
 }
 
@@ -58,6 +61,7 @@ impl Part {
             Self::Weather(weather) if weather.loss > 0 => Class::Loss,
             Self::Weather(_) => Class::Disorder,
             Self::Still(_) => Class::Still,
+            Self::Pause(_) => Class::Pause,
             Self::CutClients { .. } => Class::Clients,
         }
     }
@@ -77,7 +81,7 @@ impl Part {
 
     /// Whether nodes can't be reached by any other, or can't reach any.
     pub(crate) fn cuts_off(&self) -> bool {
-        matches!(self, Self::CutOff(..) | Self::Still(_))
+        matches!(self, Self::CutOff(..) | Self::Still(_) | Self::Pause(_))
     }
 
     /// The link that is cut at times.
@@ -91,7 +95,9 @@ impl Part {
     /// What of it can happen to so many nodes; whether it can.
     pub(super) fn shrink(&mut self, nodes: usize) -> bool {
         match self {
-            Self::Kill(node) | Self::Drain(node) | Self::Still(node) => *node < nodes,
+            Self::Kill(node) | Self::Drain(node) | Self::Still(node) | Self::Pause(node) => {
+                *node < nodes
+            }
             Self::CutOff(part, _) => {
                 part.retain(|node| *node < nodes);
                 !part.is_empty() && part.len() < nodes
@@ -154,6 +160,7 @@ impl fmt::Display for Part {
                 write!(f, "{loss} % lost, {twice} % twice, {overtaking} % overtake, to {most} ms")
             }
             Self::Still(node) => write!(f, "still {}", name(*node)),
+            Self::Pause(node) => write!(f, "pause {}", name(*node)),
             Self::CutClients { half_open: true } => write!(f, "cut clients, half open"),
             Self::CutClients { half_open: false } => write!(f, "cut clients"),
         }

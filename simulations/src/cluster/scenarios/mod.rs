@@ -15,6 +15,7 @@ mod kill_owner;
 mod loss;
 mod misfits;
 mod one_way;
+mod pause;
 mod reconnect_storm;
 mod records;
 mod rolling_restart;
@@ -78,6 +79,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::Loss => loss::play(cluster).await,
         Scenario::Disorder => disorder::play(cluster).await,
         Scenario::Standstill => standstill::play(cluster).await,
+        Scenario::Pause => pause::play(cluster).await,
         Scenario::HotChannel => hot_channel::play(cluster).await,
         Scenario::Records => records::play(cluster).await,
         Scenario::Clocks => clocks::play(cluster).await,
