@@ -54,6 +54,8 @@ pub(crate) enum Scenario {
     Bridge,
     /// Whole nodes: a bad network.
     Loss,
+    /// Whole nodes: a very bad network.
+    HeavyLoss,
     /// Whole nodes: a network that repeats and overtakes.
     Disorder,
     /// Whole nodes: the sockets of one stand still.
@@ -80,7 +82,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 28] = [
+    pub(crate) const WHOLE: [Self; 29] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -99,6 +101,7 @@ impl Scenario {
         Self::ThreeWay,
         Self::Bridge,
         Self::Loss,
+        Self::HeavyLoss,
         Self::Disorder,
         Self::Standstill,
         Self::Pause,
@@ -131,6 +134,7 @@ impl Scenario {
                 | Self::OneWay
                 | Self::SplitHalves
                 | Self::ThreeWay
+                | Self::HeavyLoss
                 | Self::Standstill
                 | Self::Pause
         )

@@ -38,7 +38,7 @@ pub(super) struct Processes {
     /// None: no client stands still.
     still: watch::Sender<BTreeSet<history::Client>>,
     /// None: that is up to their kernel.
-    paused: watch::Sender<BTreeSet<usize>>,
+    stopped: watch::Sender<BTreeSet<usize>>,
     random: StdRng,
 }
 
@@ -58,7 +58,7 @@ impl Processes {
             sdks: Vec::new(),
             doing: watch::Sender::new(Doing::Publish),
             still: watch::Sender::default(),
-            paused: watch::Sender::default(),
+            stopped: watch::Sender::default(),
             random: StdRng::seed_from_u64(seed),
             setup,
         })
@@ -139,7 +139,7 @@ impl Processes {
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),
-            paused: self.paused.subscribe(),
+            stopped: self.stopped.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

@@ -63,7 +63,7 @@ pub(crate) struct Client<D> {
     /// Those that neither read nor send for now.
     pub(crate) still: watch::Receiver<BTreeSet<history::Client>>,
     /// The nodes that stand still: nothing comes from them.
-    pub(crate) paused: watch::Receiver<BTreeSet<usize>>,
+    pub(crate) stopped: watch::Receiver<BTreeSet<usize>>,
     pub(crate) history: history::Shared,
     pub(crate) trace: Trace,
     pub(crate) random: StdRng,
@@ -95,7 +95,7 @@ impl<D: Doors> Client<D> {
         let shaken = tokio::select! {
             biased;
             () = cut.cancelled() => return "it was cut off".to_owned(),
-            shaken = timeout(CONNECT_TIMEOUT, Self::open(socket, node, self.paused.clone())) => shaken,
+            shaken = timeout(CONNECT_TIMEOUT, Self::open(socket, node, self.stopped.clone())) => shaken,
         };
         let Ok(shaken) = shaken else { return "no handshake in time".to_owned() };
         match shaken {
@@ -108,9 +108,9 @@ impl<D: Doors> Client<D> {
     async fn open(
         socket: D::Socket,
         node: usize,
-        mut paused: watch::Receiver<BTreeSet<usize>>,
+        mut stopped: watch::Receiver<BTreeSet<usize>>,
     ) -> anyhow::Result<Wire<D::Socket>> {
-        paused.wait_for(|paused| !paused.contains(&node)).await?;
+        stopped.wait_for(|stopped| !stopped.contains(&node)).await?;
         Wire::open(socket).await
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Conditions {
     pub(crate) slow: BTreeMap<Way, u64>,
     /// Whose sockets stand still: what comes waits as long as there is room, what goes waits, too.
     pub(crate) still: BTreeSet<usize>,
+    /// Whose processes are stopped: what is sent to them waits as long as there is room.
+    pub(crate) stopped: BTreeSet<usize>,
 }
 
 impl Conditions {

@@ -57,24 +57,10 @@ impl Cluster {
             .tell(format_args!("by the clock of {} it is {ahead_ms} ms later", name(machine)));
     }
 
-    /// A node's process is stopped; what is sent to it waits for it as long as there is room.
-    pub(crate) fn pause(&self, node: usize) {
-        self.brake(node, Brake::pull);
-        self.paused.send_if_modified(|paused| paused.insert(node));
-        self.note(format_args!("{} is stopped", name(node)));
-    }
-
-    /// It goes on.
-    pub(crate) fn resume(&self, node: usize) {
-        self.brake(node, Brake::release);
-        self.paused.send_if_modified(|paused| paused.remove(&node));
-        self.note(format_args!("{} goes on", name(node)));
-    }
-
-    fn brake(&self, node: usize, what: impl FnOnce(&Brake)) {
-        if let Some(brake) = self.brakes.borrow().get(&node) {
-            what(brake);
-        }
+    /// A node's process is stopped.
+    pub(crate) fn stop(&self, node: usize) {
+        self.change(|conditions| _ = conditions.stopped.insert(node));
+        self.trace.tell(format_args!("{} is stopped", name(node)));
     }
 
     /// Two nodes can't reach each other.
@@ -114,7 +100,7 @@ impl Cluster {
     /// Everything goes everywhere again, as fast as the weather lets it.
     pub(crate) fn heal(&self) {
         self.change(|conditions| *conditions = Conditions::fair(conditions.weather));
-        self.trace.tell("all cuts are healed");
+        self.trace.tell("all is healed");
     }
 
     pub(crate) fn set_weather(&self, weather: Weather) {
@@ -124,14 +110,26 @@ impl Cluster {
 
     /// All that becomes of datagrams from now on.
     pub(crate) fn set_conditions(&self, conditions: Conditions) {
-        if conditions != self.network.conditions() {
+        let before = self.network.conditions();
+        if conditions != before {
             self.network.set_conditions(conditions.clone());
+            self.let_stand_still(&before.stopped, &conditions.stopped);
             self.trace.event(format_args!("{conditions:?}"));
             self.story.tell(Mark::Conditions(conditions));
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Conditions)) {
+    fn let_stand_still(&self, before: &BTreeSet<usize>, now: &BTreeSet<usize>) {
+        let brakes = self.brakes.borrow();
+        now.difference(before).filter_map(|node| brakes.get(node)).for_each(Brake::pull);
+        before.difference(now).filter_map(|node| brakes.get(node)).for_each(Brake::release);
+        self.stopped.send_if_modified(|told| {
+            told.clone_from(now);
+            before != now
+        });
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Conditions)) {
         let mut conditions = self.network.conditions();
         change(&mut conditions);
         self.set_conditions(conditions);

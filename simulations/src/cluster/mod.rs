@@ -97,7 +97,7 @@ pub(crate) struct Cluster {
     /// What lets nodes stand still, by machine.
     brakes: RefCell<BTreeMap<usize, Brake>>,
     /// Those that do.
-    paused: watch::Sender<BTreeSet<usize>>,
+    stopped: watch::Sender<BTreeSet<usize>>,
     /// Nodes of another cluster, by machine.
     strangers: BTreeMap<usize, guests::Stranger>,
     doing: watch::Sender<Doing>,
@@ -118,7 +118,7 @@ impl Cluster {
             nodes: Nodes::default(),
             doors: MemoryDoors::default(),
             brakes: RefCell::default(),
-            paused: watch::Sender::default(),
+            stopped: watch::Sender::default(),
             strangers: BTreeMap::new(),
             doing: watch::Sender::new(Doing::Publish),
             still: watch::Sender::default(),
@@ -177,7 +177,7 @@ impl Cluster {
             tasks: brake.tasks(),
         };
         self.brakes.borrow_mut().insert(machine, brake);
-        self.paused.send_if_modified(|paused| paused.remove(&machine));
+        self.change(|conditions| _ = conditions.stopped.remove(&machine));
         let started = Node::start(config, environment).await.context("a node doesn't start")?;
         Ok((started, dialer))
     }
@@ -201,7 +201,7 @@ impl Cluster {
             doors: self.doors.clone(),
             doing: self.doing.subscribe(),
             still: self.still.subscribe(),
-            paused: self.paused.subscribe(),
+            stopped: self.stopped.subscribe(),
             history: self.history.clone(),
             trace: self.trace.clone(),
             random: StdRng::seed_from_u64(self.random.random()),

@@ -82,8 +82,9 @@ impl fmt::Display for Mark {
                 let slots: u32 = ranges.iter().map(|r| u32::from(r.last.0 - r.first.0) + 1).sum();
                 write!(f, "{} owns {slots}", setup::name(*node))
             }
-            Self::Conditions(Conditions { weather, cuts, slow, still }) => {
-                write!(f, "{weather:?}, cut: {cuts:?}, slow: {slow:?}, still: {still:?}")
+            Self::Conditions(Conditions { weather, cuts, slow, still, stopped }) => {
+                write!(f, "{weather:?}, cut: {cuts:?}, slow: {slow:?}, still: {still:?}, ")?;
+                write!(f, "stopped: {stopped:?}")
             }
             Self::ClientsCut => f.write_str("all clients are cut off"),
             Self::Began(step, what) => write!(f, "step {step}: {what}"),

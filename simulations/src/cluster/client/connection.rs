@@ -91,7 +91,7 @@ impl<'a, D: Doors> Connection<'a, D> {
         loop {
             let due = self.due();
             let still = self.client.still.borrow_and_update().contains(&self.client.number);
-            let silent = self.client.paused.borrow_and_update().contains(&self.node);
+            let silent = self.client.stopped.borrow_and_update().contains(&self.node);
             // Reading is cancel-safe; the rest decides nothing by itself.
             let done = tokio::select! {
                 biased;
@@ -102,7 +102,7 @@ impl<'a, D: Doors> Connection<'a, D> {
                 changed = self.client.still.changed() => {
                     changed.map_err(|_| "the run is over".to_owned())
                 }
-                changed = self.client.paused.changed() => {
+                changed = self.client.stopped.changed() => {
                     changed.map_err(|_| "the run is over".to_owned())
                 }
                 frame = self.wire.read(), if !still && !silent => self.handle(frame).await,

@@ -127,6 +127,7 @@ impl Part {
             Self::Slow { one, other, more_ms } => conditions.slow_link(*one, *other, *more_ms),
             Self::Weather(weather) => conditions.weather = conditions.weather.or_worse(*weather),
             Self::Still(node) => _ = conditions.still.insert(*node),
+            Self::Pause(node) => _ = conditions.stopped.insert(*node),
             _ => {}
         }
     }

@@ -141,6 +141,7 @@ fn network(node: usize, all: &[usize], now: &Conditions, setup: &Setup) -> Optio
     let slow: Vec<usize> =
         others.iter().copied().filter(|other| now.slow.contains_key(&(node, *other))).collect();
     Some(match (heard, reached) {
+        _ if now.stopped.contains(&node) => ("cut", "stopped".to_owned()),
         _ if now.still.contains(&node) => ("cut", "stands still".to_owned()),
         (0, 0) => ("cut", "cut off".to_owned()),
         (0, _) => ("cut", "hears nobody".to_owned()),

@@ -4,6 +4,7 @@ mod bridge;
 mod clocks;
 mod disorder;
 mod flapping_link;
+mod heavy_loss;
 mod hot_channel;
 mod isolate_one;
 mod join;
@@ -77,6 +78,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::ThreeWay => three_way::play(cluster).await,
         Scenario::Bridge => bridge::play(cluster).await,
         Scenario::Loss => loss::play(cluster).await,
+        Scenario::HeavyLoss => heavy_loss::play(cluster).await,
         Scenario::Disorder => disorder::play(cluster).await,
         Scenario::Standstill => standstill::play(cluster).await,
         Scenario::Pause => pause::play(cluster).await,

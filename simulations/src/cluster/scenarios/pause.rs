@@ -22,9 +22,9 @@ pub(super) async fn play(cluster: &mut Cluster) -> anyhow::Result<()> {
         sleep(SETTLED).await;
         let Some(node) = pick(role, &done, cluster).await? else { continue };
         done.push(node);
-        cluster.pause(node);
+        cluster.stop(node);
         cluster.hold_ms(100..=6_000).await;
-        cluster.resume(node);
+        cluster.heal();
         cluster.agree().await?;
     }
     ensure!(done.len() > 1, "hardly anybody was stopped: nothing was shown of it");

@@ -139,7 +139,6 @@ impl Round<'_> {
                 self.away.push(Away { node, leaving, back_at });
             }
             Part::Join(node) => self.cluster.start_node(node, true).await?,
-            Part::Pause(node) => self.cluster.pause(node),
             Part::CutClients { half_open } => self.cluster.cut_clients(half_open),
             _ => {}
         }
@@ -147,13 +146,9 @@ impl Round<'_> {
     }
 
     fn end(&mut self, step: &Step) -> anyhow::Result<()> {
-        match step.part {
-            Part::Join(node) => {
-                let leaving = Some(self.cluster.begin_drain(node)?);
-                self.away.push(Away { node, leaving, back_at: None });
-            }
-            Part::Pause(node) => self.cluster.resume(node),
-            _ => {}
+        if let Part::Join(node) = step.part {
+            let leaving = Some(self.cluster.begin_drain(node)?);
+            self.away.push(Away { node, leaving, back_at: None });
         }
         Ok(())
     }
