@@ -50,6 +50,8 @@ pub(crate) enum Scenario {
     SplitHalves,
     /// Whole nodes: three parts are cut off from each other.
     ThreeWay,
+    /// Whole nodes: one is cut off, and later an owner loses its power.
+    Aftermath,
     /// Whole nodes: two parts that only one node reaches both of.
     Bridge,
     /// Whole nodes: a bad network.
@@ -82,7 +84,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 29] = [
+    pub(crate) const WHOLE: [Self; 30] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -99,6 +101,7 @@ impl Scenario {
         Self::SlowLink,
         Self::SplitHalves,
         Self::ThreeWay,
+        Self::Aftermath,
         Self::Bridge,
         Self::Loss,
         Self::HeavyLoss,
@@ -134,6 +137,7 @@ impl Scenario {
                 | Self::OneWay
                 | Self::SplitHalves
                 | Self::ThreeWay
+                | Self::Aftermath
                 | Self::HeavyLoss
                 | Self::Standstill
                 | Self::Pause

@@ -125,6 +125,7 @@ impl Ownership {
             self.lose(number, slot, higher, now, out);
         }
         self.learn_of(number, &answer.live, now, out);
+        self.hear_vanished(&answer.vanished, now);
         let digests: BTreeMap<Slot, u64> = answer.digests.iter().copied().collect();
         let mut pulls = Vec::new();
         for lacking in in_pulls(self.lacking(from, number, &answer.digests)) {

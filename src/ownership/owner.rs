@@ -41,7 +41,7 @@ pub const INCOMPLETE_MS: u64 = 5_000;
 /// How long it is remembered who vanished.
 const DEPARTED_MS: u64 = 2 * INCOMPLETE_MS;
 /// Nodes that were here at any time and are remembered; over it only those that are here now.
-const KNOWN_MAX: usize = 1_024;
+pub(super) const KNOWN_MAX: usize = 1_024;
 
 /// A node that isn't alive any more.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,8 @@ pub struct Ownership {
     pub(super) sessions: Sessions,
     pub(super) attendance: Attendance,
     pub(super) departed: BTreeMap<Incarnation, Departed>,
+    /// Who vanished before this node could see it, as others say.
+    pub(super) departed_before: BTreeMap<Incarnation, Departed>,
     pub(super) world: World,
     pub(super) random: StdRng,
     pub(super) leaving: bool,
@@ -104,7 +106,7 @@ pub struct Ownership {
     /// Until then somebody who came back a moment ago may show what nobody here has.
     pub(super) settled_at: Millis,
     /// Who was here at any time.
-    known: BTreeSet<Incarnation>,
+    pub(super) known: BTreeSet<Incarnation>,
 }
 
 impl Ownership {
@@ -140,6 +142,7 @@ impl Ownership {
             sessions,
             attendance: Attendance::default(),
             departed: BTreeMap::new(),
+            departed_before: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
             leaving: false,
@@ -178,8 +181,11 @@ impl Ownership {
             self.known = world.live.iter().copied().collect();
         }
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
-        self.departed
-            .retain(|node, departed| !world.lives(*node) && now.since(departed.at) < DEPARTED_MS);
+        let away = |node: &Incarnation, departed: &mut Departed| {
+            !world.lives(*node) && now.since(departed.at) < DEPARTED_MS
+        };
+        self.departed.retain(away);
+        self.departed_before.retain(away);
         self.world = world;
         self.renew_claims(now, out);
         // A slot isn't left to the dead.
@@ -262,6 +268,7 @@ impl Ownership {
                 digests,
                 interest,
                 live,
+                vanished,
                 last,
             } => {
                 let answer = super::claim::PromiseAnswer {
@@ -269,6 +276,7 @@ impl Ownership {
                     digests,
                     interest,
                     live,
+                    vanished,
                     attempt,
                     part,
                     last,

@@ -83,8 +83,8 @@ pub fn check(frame: &PeerFrame, slots: u16) -> Result<(), Invalid> {
         PeerFrame::Prepare { slots: ranges, .. } | PeerFrame::Owned { slots: ranges, .. } => {
             in_order(ranges, slots)
         }
-        PeerFrame::Promise { rejected: promised, live, .. } => {
-            ensure(live.len() <= LIVE_MAX, Invalid::Nodes)?;
+        PeerFrame::Promise { rejected: promised, live, vanished, .. } => {
+            ensure(live.len().max(vanished.len()) <= LIVE_MAX, Invalid::Nodes)?;
             // Epochs of the receiver's own are old news: it has claimed again since it asked.
             each_promised(promised, slots)
         }
@@ -242,6 +242,7 @@ fn parted(sides: &SidesCopy) -> Result<(), Invalid> {
 mod tests {
     use super::*;
     use crate::protocol::ids::Incarnation;
+    use crate::protocol::peer::Vanished;
 
     fn range(first: u16, last: u16) -> (SlotRange, u64) {
         (SlotRange { first: Slot(first), last: Slot(last) }, 1)
@@ -260,8 +261,9 @@ mod tests {
 
     #[test]
     fn an_answer_names_no_more_nodes_than_there_can_be() {
-        let promise = |nodes: usize| {
-            let live = vec![Incarnation(1); nodes];
+        let promise = |living: usize, gone: usize| {
+            let live = vec![Incarnation(1); living];
+            let vanished = vec![Vanished { node: Incarnation(2), ago_ms: 1, member: true }; gone];
             let (claim, attempt, part, last) = (1, 0, 0, true);
             let (rejected, digests, interest) = (vec![], vec![], vec![]);
             let frame = PeerFrame::Promise {
@@ -272,12 +274,14 @@ mod tests {
                 digests,
                 interest,
                 live,
+                vanished,
                 last,
             };
             check(&frame, 64)
         };
-        assert_eq!(promise(LIVE_MAX), Ok(()));
-        assert_eq!(promise(LIVE_MAX + 1), Err(Invalid::Nodes));
+        assert_eq!(promise(LIVE_MAX, LIVE_MAX), Ok(()));
+        assert_eq!(promise(LIVE_MAX + 1, 0), Err(Invalid::Nodes));
+        assert_eq!(promise(0, LIVE_MAX + 1), Err(Invalid::Nodes));
     }
 
     #[test]
@@ -291,6 +295,7 @@ mod tests {
             top: 3,
             low: 0,
             committed: 0,
+            age_ms: 0,
             idle_ms: 0,
             after: 0,
             entries: vec![],

@@ -18,7 +18,7 @@ pub use change::{Change, FollowedSlot, SlotTail, TailAck};
 pub use copy::{
     EntryCopy, FieldCopy, KeyCopy, LooseCopy, Side, SidesCopy, SlotCopy, StreamCopy, Turn, UserCopy,
 };
-pub use interest::{ChannelInterest, Mark, SlotInterest, Span};
+pub use interest::{ChannelInterest, Mark, SlotInterest, Span, Vanished};
 pub use operation::{Body, Operation, Outcome};
 pub use question::{Answer, Query};
 
@@ -219,6 +219,8 @@ pub enum PeerFrame {
         interest: Vec<SlotInterest>,
         /// Live nodes as the sender sees them.
         live: Vec<Incarnation>,
+        /// Nodes that it saw vanish a moment ago.
+        vanished: Vec<Vanished>,
         /// Whether this is the last part.
         last: bool,
     },

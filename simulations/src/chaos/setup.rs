@@ -1,4 +1,6 @@
 //! The sizes of a run, drawn from the seed, and the configuration file of its nodes.
+use std::time::Duration;
+
 use orbweb::protocol::link::{PROTOCOL_MAX, PROTOCOL_MIN};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +27,7 @@ pub(super) fn draw(seed: u64) -> Setup {
         subscriptions: random.random_range(2..=3),
         pace_ms: random.random_range(200..=250),
         padding: 0,
+        kept_for: Duration::from_secs(600),
         attributes: false,
         versions: PROTOCOL_MIN..=PROTOCOL_MAX,
         skewed: false,

@@ -23,6 +23,9 @@ const CLIENT_PORT: u16 = 8_000;
 const MESH_PORT: u16 = 7_400;
 /// How long it takes until clients are served again when a fault has ended, at most.
 const BACK_MS: u64 = 1_000;
+/// How long publications are kept, so that none is forgotten within a run; and so that many are.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_secs(10);
 /// Bytes of a large publication.
 const LARGE_BYTES: usize = 16_000;
 /// Nodes that may join those of the start.
@@ -48,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) pace_ms: u64,
     /// Bytes that a publication's payload has more than it needs.
     pub(crate) padding: usize,
+    /// How long publications are kept.
+    pub(crate) kept_for: Duration,
     /// Whether clients keep attributes of their users.
     pub(crate) attributes: bool,
     pub(crate) weather: Weather,
@@ -76,6 +81,7 @@ impl Setup {
             subscriptions: random.random_range(2..=3),
             pace_ms: random.random_range(80..=100),
             padding: 0,
+            kept_for: KEPT_FOR,
             attributes: false,
             weather: Weather {
                 latency_ms: (shortest, shortest + random.random_range(0..=4)),
@@ -105,6 +111,11 @@ impl Setup {
     /// seconds.
     pub(crate) fn with_large_publications(self) -> Self {
         Self { padding: LARGE_BYTES, ..self }
+    }
+
+    /// With publications that are soon forgotten.
+    pub(crate) fn with_short_histories(self) -> Self {
+        Self { kept_for: SHORT, ..self }
     }
 
     /// With attributes.
@@ -174,7 +185,7 @@ impl Setup {
     pub(crate) fn config(&self, node: usize, join: bool) -> Config {
         let chat = Namespace {
             history_size: 10_000,
-            history_ttl: Duration::from_secs(600),
+            history_ttl: self.kept_for,
             recovery: true,
             allow_subscribe: true,
             allow_publish: true,

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::ownership::audience::{self, Audience, in_parts};
 use crate::ownership::out::Out;
-use crate::ownership::owner::Ownership;
+use crate::ownership::owner::{Departed, INCOMPLETE_MS, KNOWN_MAX, Ownership};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, SlotRange};
+use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, SlotRange, Vanished};
 use crate::protocol::time::Millis;
 
 /// Slots named in one part of an answer, which keeps parts under some 100 KiB.
@@ -18,6 +18,7 @@ pub(in crate::ownership) struct PromiseAnswer {
     pub(in crate::ownership) digests: Vec<(Slot, u64)>,
     pub(in crate::ownership) interest: Vec<SlotInterest>,
     pub(in crate::ownership) live: Vec<Incarnation>,
+    pub(in crate::ownership) vanished: Vec<Vanished>,
     pub(in crate::ownership) attempt: u32,
     pub(in crate::ownership) part: u32,
     pub(in crate::ownership) last: bool,
@@ -66,9 +67,30 @@ impl Ownership {
                 }
             }
         }
-        let live = live.into_iter().collect();
-        for frame in parts((claim, attempt), rejected, digests, wanted, live) {
+        let seen = (live.into_iter().collect(), self.seen_vanish(now));
+        for frame in parts((claim, attempt), rejected, digests, wanted, seen) {
             out.send(from, Lane::Data, frame);
+        }
+    }
+
+    /// Who vanished so short a time ago that the claimant must allow for it.
+    fn seen_vanish(&self, now: Millis) -> Vec<Vanished> {
+        let seen = self.departed.iter().map(|(node, departed)| Vanished {
+            node: *node,
+            ago_ms: u32::try_from(now.since(departed.at)).unwrap_or(u32::MAX),
+            member: departed.member,
+        });
+        seen.filter(|vanished| u64::from(vanished.ago_ms) < INCOMPLETE_MS).collect()
+    }
+
+    /// Takes in who vanished before this node was there to see it.
+    pub(super) fn hear_vanished(&mut self, vanished: &[Vanished], now: Millis) {
+        for Vanished { node, ago_ms, member } in vanished.iter().copied() {
+            let at = Millis(now.0.saturating_sub(ago_ms.into()));
+            let room = self.departed_before.len() < KNOWN_MAX;
+            if room && node != self.me && self.known.insert(node) {
+                self.departed_before.insert(node, Departed { at, member, told: None });
+            }
         }
     }
 
@@ -85,7 +107,7 @@ fn parts(
     rejected: Vec<(Slot, Epoch)>,
     digests: Vec<(Slot, u64)>,
     wanted: Vec<SlotInterest>,
-    live: Vec<Incarnation>,
+    (living, gone): (Vec<Incarnation>, Vec<Vanished>),
 ) -> Vec<PeerFrame> {
     let mut frames = Vec::new();
     let mut push =
@@ -99,6 +121,7 @@ fn parts(
                 digests: digests.to_vec(),
                 interest: interest.to_vec(),
                 live: vec![],
+                vanished: vec![],
                 last: false,
             });
         };
@@ -115,8 +138,8 @@ fn parts(
         bytes += more;
     }
     push(&[], &[], &wanted[first..]);
-    if let Some(PeerFrame::Promise { live: all, last, .. }) = frames.last_mut() {
-        (*all, *last) = (live, true);
+    if let Some(PeerFrame::Promise { live, vanished, last, .. }) = frames.last_mut() {
+        (*live, *vanished, *last) = (living, gone, true);
     }
     frames
 }

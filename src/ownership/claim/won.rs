@@ -48,7 +48,7 @@ impl Ownership {
     /// are copies, with what was acknowledged. Who left in order had nothing that others lack.
     fn vanished(&self) -> Missing {
         let until = |departed: &Departed| departed.at + INCOMPLETE_MS;
-        let all = self.departed.values();
+        let all = self.departed.values().chain(self.departed_before.values());
         let mut members: Vec<Millis> = all.clone().filter(|d| d.member).map(until).collect();
         members.sort_unstable_by(|one, other| other.cmp(one));
         let short = members.get(usize::from(self.copies) - 1);

@@ -39,7 +39,7 @@ pub(super) fn draw(marks: &[(u64, Mark)], setup: &Setup, canvas: &mut Canvas) {
     canvas.title(
         "nodes",
         "green: serve; blue: catch up; yellow: serve nobody, or with fewer copies; violet: leave; \
-         striped above: network; below, blue: claim slots, red: lack copies; ▲ started, ✕ lost its \
+         striped above: network, or stopped; below, blue: claim slots, red: lack copies; ▲ started, ✕ lost its \
          power, ▼ left",
     );
     for (node, life) in lives(marks, setup) {

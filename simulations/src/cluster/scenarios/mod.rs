@@ -1,5 +1,6 @@
 //! What may happen to a cluster of whole nodes: one scenario a file, each an async function that
 //! begins when all nodes serve and clients publish, and ends when everybody rests.
+mod aftermath;
 mod bridge;
 mod clocks;
 mod disorder;
@@ -76,6 +77,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::SlowLink => slow_link::play(cluster).await,
         Scenario::SplitHalves => split_halves::play(cluster).await,
         Scenario::ThreeWay => three_way::play(cluster).await,
+        Scenario::Aftermath => aftermath::play(cluster).await,
         Scenario::Bridge => bridge::play(cluster).await,
         Scenario::Loss => loss::play(cluster).await,
         Scenario::HeavyLoss => heavy_loss::play(cluster).await,

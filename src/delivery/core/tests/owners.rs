@@ -72,22 +72,48 @@ fn whom_only_others_told_of_is_waited_for_no_longer_than_who_vanished() {
     mesh.cores.remove(&dead);
     mesh.cores.insert(late, Core::new(late, SETTINGS, 4));
     let nodes = [one, other, late];
-    let placement = Placement::compute(&view(&nodes), SLOTS);
-    let channels = (0..100).map(|number| Channel::parse(&format!("c{number}")).expect("a name"));
-    let of_late = |channel: &Channel| placement.owner(channel.slot(SLOTS)) == Some(late);
-    let channel = channels.into_iter().find(of_late).expect("one of its own");
+    let channel = channel_of(late, &nodes);
     // The others haven't noticed yet who died.
     mesh.show(&[late], &nodes, &[]);
     let asked = mesh.now;
     mesh.show(&[one, other], &nodes, &[]);
     let shows_at = |mesh: &mut Mesh, ms: u64| {
         mesh.run(asked + ms - 100 - mesh.now);
-        let history = History { limit: 10, since: None, reverse: false };
-        matches!(mesh.ask_of(late, channel.clone(), Ask::History(history)), Reply::History { .. })
+        shows(mesh, late, &channel)
     };
     assert!(!shows_at(&mut mesh, 1_500), "it may have what was acknowledged");
     assert!(!shows_at(&mut mesh, 4_900));
     assert!(shows_at(&mut mesh, 5_200));
+}
+
+#[test]
+fn a_newcomer_is_told_who_vanished_before_it_came() {
+    let mut mesh = Mesh::new();
+    let [dead, dead_too, one] = mesh.roles();
+    let late = Incarnation(4);
+    [dead, dead_too].iter().for_each(|node| drop(mesh.cores.remove(node)));
+    mesh.cores.insert(late, Core::new(late, SETTINGS, 4));
+    let channel = channel_of(late, &[one, late]);
+    let gone = mesh.now;
+    mesh.see(&[one, late]);
+    for (ms, shown) in [(1_500, false), (4_900, false), (5_200, true)] {
+        mesh.run(gone + ms - 100 - mesh.now);
+        assert_eq!(shows(&mut mesh, late, &channel), shown, "after {ms} ms");
+    }
+}
+
+/// A channel that belongs to one of these nodes.
+fn channel_of(owner: Incarnation, nodes: &[Incarnation]) -> Channel {
+    let placement = Placement::compute(&view(nodes), SLOTS);
+    let mut channels = (0..100).map(|n| Channel::parse(&format!("c{n}")).expect("a name"));
+    let of_it = |channel: &Channel| placement.owner(channel.slot(SLOTS)) == Some(owner);
+    channels.find(of_it).expect("one of its own")
+}
+
+/// Whether a node is shown what there is of a channel.
+fn shows(mesh: &mut Mesh, node: Incarnation, channel: &Channel) -> bool {
+    let history = History { limit: 10, since: None, reverse: false };
+    matches!(mesh.ask_of(node, channel.clone(), Ask::History(history)), Reply::History { .. })
 }
 
 #[test]
