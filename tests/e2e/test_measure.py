@@ -97,3 +97,17 @@ async def test_a_measurement_prints_its_figures(words, tmp_path):
         assert re.search(r"^1/1 kill owner", errors, re.MULTILINE), errors
     else:
         assert found["machine"]["cores"] == os.cpu_count()
+
+
+async def test_the_cost_of_growth_is_told_size_by_size(tmp_path):
+    file = tmp_path / "figures.json"
+    words = "scale --sizes 3,4 --rest 1 --rate 100 --seconds 1 --json"
+    out, _ = await measure(*words.split(), str(file))
+    heading, _, *rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]
+    assert [row[1].strip() for row in rows] == ["3", "4"], out
+    assert all(len(row) == len(heading) for row in rows), out
+    sizes = json.loads(file.read_text())["sizes"]
+    assert [size["links"] for size in sizes] == [2, 3], sizes
+    for size in sizes:
+        assert size["death"]["claims"] >= 1 and size["join"]["claims"] >= 1, size
+        assert size["publication"]["datagrams"] > 1 and size["rest"]["bytes"] > 0, size
