@@ -194,7 +194,7 @@ def plot(sizes, file):
     # Only here: nothing else needs the library.
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     # Text stays text, and the same figures make the same file.
@@ -208,8 +208,8 @@ def plot(sizes, file):
         axes.set(title=title, xscale="log", yscale="log", xticks=nodes, xlabel="nodes")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(plain)
-            axis.set_minor_formatter(plain)
-        axes.xaxis.set_minor_locator(NullLocator())
+            axis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.grid(alpha=0.3)
         axes.legend()
     picture.savefig(file, format="svg", metadata={"Date": None})

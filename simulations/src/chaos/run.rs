@@ -15,7 +15,7 @@ use super::fault::{Class, Faults};
 use super::options::Arguments;
 use super::processes::Processes;
 use super::schedule::{Kills, Round, Schedule};
-use super::summary::Summary;
+use super::summary::{self, Summary};
 use crate::checkers::names::Names;
 use crate::checkers::{contiguous, in_order, once};
 use crate::cluster::client::Doing;
@@ -46,6 +46,8 @@ pub(super) fn run(arguments: &Arguments, seed: u64) -> anyhow::Result<ExitCode> 
 
 async fn verdict(arguments: &Arguments, seed: u64) -> anyhow::Result<ExitCode> {
     clock::elapsed();
+    // Others may be made while it runs.
+    let commit = summary::commit();
     let mut processes = Processes::new(arguments, seed).await?;
     println!("{:?}", processes.setup);
     let mut progress = Progress::default();
@@ -58,7 +60,7 @@ async fn verdict(arguments: &Arguments, seed: u64) -> anyhow::Result<ExitCode> {
         println!("{}{failure}", processes.trace.timeline());
         println!("the same schedule again: {}", arguments.again(seed));
     }
-    let summary = Summary::new(seed, &processes, &progress, failure.as_deref());
+    let summary = Summary::new((seed, commit), &processes, &progress, failure.as_deref());
     let text = serde_json::to_string_pretty(&summary)?;
     println!("{text}");
     if let Some(file) = &arguments.json {

@@ -69,7 +69,7 @@ impl Heal {
 
 impl Summary {
     pub(super) fn new(
-        seed: u64,
+        (seed, commit): (u64, String),
         processes: &Processes,
         progress: &Progress,
         failure: Option<&str>,
@@ -81,7 +81,7 @@ impl Summary {
         let healed = progress.healed.iter();
         Self {
             seed,
-            commit: commit(),
+            commit,
             seconds: clock::elapsed().as_secs(),
             nodes: setup.nodes,
             copies: setup.copies,
@@ -107,7 +107,8 @@ impl Summary {
     }
 }
 
-fn commit() -> String {
+/// What is checked out now.
+pub(super) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let built = options::target().ok()?;
         let done = Command::new("git").current_dir(built).args(arguments).output().ok()?;
