@@ -89,8 +89,8 @@ pub struct Ownership {
     pub(super) sessions: Sessions,
     pub(super) attendance: Attendance,
     pub(super) departed: BTreeMap<Incarnation, Departed>,
-    /// Who vanished before this node could see it, as others say.
-    pub(super) departed_before: BTreeMap<Incarnation, Departed>,
+    /// When members vanished, as others saw it.
+    pub(super) heard_departed: BTreeMap<Incarnation, Millis>,
     pub(super) world: World,
     pub(super) random: StdRng,
     pub(super) leaving: bool,
@@ -142,7 +142,7 @@ impl Ownership {
             sessions,
             attendance: Attendance::default(),
             departed: BTreeMap::new(),
-            departed_before: BTreeMap::new(),
+            heard_departed: BTreeMap::new(),
             world: World::default(),
             random: StdRng::seed_from_u64(seed),
             leaving: false,
@@ -181,11 +181,10 @@ impl Ownership {
             self.known = world.live.iter().copied().collect();
         }
         self.announce_owned(&came, self.table.all().filter(|s| self.table.owns(*s)), out);
-        let away = |node: &Incarnation, departed: &mut Departed| {
-            !world.lives(*node) && now.since(departed.at) < DEPARTED_MS
-        };
-        self.departed.retain(away);
-        self.departed_before.retain(away);
+        let away =
+            |node: &Incarnation, at: Millis| !world.lives(*node) && now.since(at) < DEPARTED_MS;
+        self.departed.retain(|node, departed| away(node, departed.at));
+        self.heard_departed.retain(|node, at| away(node, *at));
         self.world = world;
         self.renew_claims(now, out);
         // A slot isn't left to the dead.

@@ -37,8 +37,6 @@ pub struct Stream {
     /// Publications up to here are held by as many nodes as the cluster promises; only they are
     /// shown to anybody.
     committed: u64,
-    /// When the line was begun, at the latest: whoever follows it missed nothing from before.
-    began: Millis,
     touched: Millis,
     /// Something came from a copy since the last publication here: the next one begins an epoch, lest
     /// a name is given twice that was given before an older copy came back.
@@ -68,7 +66,6 @@ impl Stream {
             top: 0,
             low: 0,
             committed: 0,
-            began: now,
             touched: now,
             taken_over: false,
             sides: Sides::default(),

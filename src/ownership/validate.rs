@@ -263,7 +263,7 @@ mod tests {
     fn an_answer_names_no_more_nodes_than_there_can_be() {
         let promise = |living: usize, gone: usize| {
             let live = vec![Incarnation(1); living];
-            let vanished = vec![Vanished { node: Incarnation(2), ago_ms: 1, member: true }; gone];
+            let vanished = vec![Vanished { node: Incarnation(2), ago_ms: 1 }; gone];
             let (claim, attempt, part, last) = (1, 0, 0, true);
             let (rejected, digests, interest) = (vec![], vec![], vec![]);
             let frame = PeerFrame::Promise {
@@ -295,7 +295,6 @@ mod tests {
             top: 3,
             low: 0,
             committed: 0,
-            age_ms: 0,
             idle_ms: 0,
             after: 0,
             entries: vec![],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ownership::audience::{self, Audience, in_parts};
 use crate::ownership::out::Out;
-use crate::ownership::owner::{Departed, INCOMPLETE_MS, KNOWN_MAX, Ownership};
+use crate::ownership::owner::{INCOMPLETE_MS, KNOWN_MAX, Ownership};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
 use crate::protocol::peer::{ChannelInterest, Lane, PeerFrame, SlotInterest, SlotRange, Vanished};
 use crate::protocol::time::Millis;
@@ -73,24 +73,28 @@ impl Ownership {
         }
     }
 
-    /// Who vanished so short a time ago that the claimant must allow for it.
+    /// Which members vanished so short a time ago that the claimant must allow for it. Who left in order
+    /// had nothing that others lack.
     fn seen_vanish(&self, now: Millis) -> Vec<Vanished> {
-        let seen = self.departed.iter().map(|(node, departed)| Vanished {
+        let members = self.departed.iter().filter(|(_, departed)| departed.member);
+        let seen = members.map(|(node, departed)| Vanished {
             node: *node,
             ago_ms: u32::try_from(now.since(departed.at)).unwrap_or(u32::MAX),
-            member: departed.member,
         });
         seen.filter(|vanished| u64::from(vanished.ago_ms) < INCOMPLETE_MS).collect()
     }
 
-    /// Takes in who vanished before this node was there to see it.
+    /// Takes in who vanished, as others saw it: this node may have been elsewhere, or not there yet.
     pub(super) fn hear_vanished(&mut self, vanished: &[Vanished], now: Millis) {
-        for Vanished { node, ago_ms, member } in vanished.iter().copied() {
-            let at = Millis(now.0.saturating_sub(ago_ms.into()));
-            let room = self.departed_before.len() < KNOWN_MAX;
-            if room && node != self.me && self.known.insert(node) {
-                self.departed_before.insert(node, Departed { at, member, told: None });
+        for Vanished { node, ago_ms } in vanished.iter().copied() {
+            let full = self.heard_departed.len() >= KNOWN_MAX;
+            if full || node == self.me || self.world.lives(node) {
+                continue;
             }
+            let at = Millis(now.0.saturating_sub(ago_ms.into()));
+            let heard = self.heard_departed.entry(node).or_insert(at);
+            *heard = at.max(*heard);
+            self.known.insert(node);
         }
     }
 

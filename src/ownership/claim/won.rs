@@ -4,7 +4,7 @@ use crate::mutant::{Rule, without};
 use crate::ownership::audience::Audience;
 use crate::ownership::log::Log;
 use crate::ownership::out::Out;
-use crate::ownership::owner::{Departed, INCOMPLETE_MS, Ownership};
+use crate::ownership::owner::{INCOMPLETE_MS, Ownership};
 use crate::ownership::table::Missing;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::ChannelInterest;
@@ -47,15 +47,18 @@ impl Ownership {
     /// Who vanished a moment ago may come back with what nobody here has; and if as many did as there
     /// are copies, with what was acknowledged. Who left in order had nothing that others lack.
     fn vanished(&self) -> Missing {
-        let until = |departed: &Departed| departed.at + INCOMPLETE_MS;
-        let all = self.departed.values().chain(self.departed_before.values());
-        let mut members: Vec<Millis> = all.clone().filter(|d| d.member).map(until).collect();
-        members.sort_unstable_by(|one, other| other.cmp(one));
-        let short = members.get(usize::from(self.copies) - 1);
-        Missing {
-            incomplete_until: all.map(until).max().unwrap_or_default(),
-            short_until: short.copied().unwrap_or_default(),
+        // As this node saw it or others did, whichever was later.
+        let mut members = self.heard_departed.clone();
+        for (node, departed) in self.departed.iter().filter(|(_, departed)| departed.member) {
+            let at = members.entry(*node).or_insert(departed.at);
+            *at = departed.at.max(*at);
         }
+        let mut at: Vec<Millis> = members.into_values().collect();
+        at.sort_unstable_by(|one, other| other.cmp(one));
+        let until = |at: Option<Millis>| at.map(|at| at + INCOMPLETE_MS).unwrap_or_default();
+        let short_until = until(at.get(usize::from(self.copies) - 1).copied());
+        let all = self.departed.values().map(|departed| departed.at).chain(at);
+        Missing { incomplete_until: until(all.max()), short_until }
     }
 
     /// Takes up a slot with what is held of it and the interest that gateways told.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::sides::Sides;
-use super::{Entry, HISTORY_SIZE_MAX, LINEAGE_LEN_MAX, Stream, name_in};
+use super::{Entry, LINEAGE_LEN_MAX, Stream, name_in};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::Position;
 use crate::protocol::peer::StreamCopy;
@@ -34,7 +34,6 @@ impl Stream {
             top: self.top,
             low: self.low,
             committed: self.committed,
-            age_ms: now.since(self.began),
             idle_ms: now.since(self.touched),
             after: after.min(self.top),
             entries: entries.collect(),
@@ -71,7 +70,6 @@ impl Stream {
             // Entries that expired on the way are missing at the front of the copy.
             low: first.map_or(copy.top, |first| first.saturating_sub(1)),
             committed: 0,
-            began: now - copy.age_ms,
             touched: now,
             taken_over: true,
             sides: Sides::from_copy(copy.sides),
@@ -194,28 +192,20 @@ impl Stream {
     fn fork(&mut self, copy: StreamCopy, now: Millis) -> Merged {
         let mut idle_ms = copy.idle_ms;
         let greater = copy.lineage.last().is_some_and(|turn| turn.epoch > self.epoch());
-        let common = copy.lineage.iter().any(|turn| self.lineage.contains(turn));
-        let (turns, (low, top), entries) = if greater {
+        let (turns, low, entries) = if greater {
             let Some(line) = Self::from_copy(copy, now) else { return Merged::Hole };
-            let Self { lineage, low, top, entries, sides, touched, .. } =
-                std::mem::replace(self, line);
+            let Self { lineage, low, entries, sides, touched, .. } = std::mem::replace(self, line);
             self.sides = sides;
             idle_ms = now.since(touched);
-            (lineage, (low, top), entries)
+            (lineage, low, entries)
         } else {
-            let (lineage, ends) = (copy.lineage, (copy.low, copy.top));
+            let (lineage, low) = (copy.lineage, copy.low);
             let entries = copy.entries.into_iter().map(|entry| Entry::from_copy(entry, now));
-            (lineage, ends, entries.collect())
+            (lineage, low, entries.collect())
         };
-        // A line of which all has expired owes nobody anything.
-        let ttl_ms = self.options.history_ttl_ms;
-        let lives = low < top && idle_ms < ttl_ms;
-        // Where fewer are kept than may be, the last that went had expired, and so all others that are
-        // gone; and that was before a line was begun which isn't as old.
-        let expired =
-            top.saturating_sub(low) < self.options.history_size.min(HISTORY_SIZE_MAX).into();
-        let before = expired && !common && now.since(self.began) < ttl_ms;
-        self.note_side(&turns, if lives && !before { low } else { 0 }, entries.iter());
+        // What has expired is owed to nobody.
+        let owed = idle_ms < self.options.history_ttl_ms;
+        self.note_side(&turns, if owed { low } else { 0 }, entries.iter());
         let names = self.names();
         let lost = entries.into_iter().filter(|entry| !names.contains_key(&entry.operation));
         let placed = lost.filter_map(|entry| {

@@ -23,14 +23,10 @@ fn operation(number: u64) -> OperationId {
 }
 
 fn publish(stream: &mut Stream, term: u64, number: u64) -> Position {
-    publish_at(stream, term, number, NOW)
-}
-
-fn publish_at(stream: &mut Stream, term: u64, number: u64, now: Millis) -> Position {
     let options = stream.options;
     let message = Arc::new(Message { time_ms: number, ..Message::default() });
     let position =
-        stream.append(epoch(term), number, options, operation(number), message, now).1.position();
+        stream.append(epoch(term), number, options, operation(number), message, NOW).1.position();
     stream.commit(position.offset);
     position
 }
@@ -354,42 +350,6 @@ fn what_another_line_has_dropped_is_announced_as_a_gap() {
     let stood = greater.position();
     greater.merge(copy(&ours, 0), NOW);
     assert_eq!(greater.resume(stood, READ_LEN_MAX), Resume::Gone);
-}
-
-#[test]
-fn what_has_all_expired_is_no_gap_however_long_it_was_followed() {
-    let (mut ours, mut theirs) = parted(10);
-    let (held, later) = (ours.position(), NOW + 1_000);
-    theirs.expire(later);
-    theirs.touch(later);
-    publish_at(&mut ours, 3, 8, later);
-    ours.merge(theirs.copy(&Channel::parse("c").expect("a name"), 0, later), later);
-    assert_eq!((ours.gap(), numbers(&ours, held)), (0, vec![8]));
-}
-
-#[test]
-fn what_expired_before_a_line_began_is_no_gap_on_it() {
-    let channel = Channel::parse("c").expect("a name");
-    let (begins, later) = (NOW + 500, NOW + 1_200);
-    for (size, gap) in [(10, false), (2, true)] {
-        let mut old = stream(size, 1..=3);
-        (4..=5).for_each(|number| _ = publish_at(&mut old, 1, number, later));
-        old.expire(later);
-        let first = StreamEpoch { epoch: epoch(2), index: 0 };
-        let mut new = Stream::new(options(size), first, begins);
-        let held = publish_at(&mut new, 2, 6, begins);
-        new.merge(old.copy(&channel, 0, later), later);
-        assert_eq!(new.gap() > held.offset, gap, "of {size}");
-    }
-    // One that is as old may have been followed when it went.
-    let mut old = stream(10, 1..=3);
-    (4..=5).for_each(|number| _ = publish_at(&mut old, 1, number, later));
-    old.expire(later);
-    let first = StreamEpoch { epoch: epoch(2), index: 0 };
-    let mut new = Stream::new(options(10), first, NOW);
-    publish_at(&mut new, 2, 6, begins);
-    new.merge(old.copy(&channel, 0, later), later);
-    assert!(new.gap() > 0);
 }
 
 proptest! {

@@ -87,8 +87,6 @@ pub struct StreamCopy {
     pub low: u64,
     /// Publications up to here are committed.
     pub committed: u64,
-    /// Milliseconds since the line was begun.
-    pub age_ms: u64,
     /// Milliseconds since something was published or the stream was followed.
     pub idle_ms: u64,
     /// `entries` starts behind this offset.

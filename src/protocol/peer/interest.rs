@@ -6,15 +6,13 @@ use crate::protocol::channel::{Channel, ChannelOptions};
 use crate::protocol::ids::{ClientId, Incarnation, Position, Slot};
 use crate::protocol::message::ClientInfo;
 
-/// A node that isn't alive any more, as somebody saw it.
+/// A member that isn't alive any more, as somebody saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Vanished {
     /// Which start of it.
     pub node: Incarnation,
     /// Milliseconds since.
     pub ago_ms: u32,
-    /// Whether it was in the view until then, rather than left in order.
-    pub member: bool,
 }
 
 /// A gateway's interest in one slot.
