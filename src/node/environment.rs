@@ -32,7 +32,7 @@ pub struct Environment<L = TcpListener> {
     pub clocks: Clocks,
     /// Where clients are served.
     pub threads: Threads,
-    /// What runs its tasks, but for those of connections.
+    /// What runs the tasks in which it thinks.
     pub tasks: Tasks,
 }
 

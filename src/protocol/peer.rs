@@ -219,7 +219,7 @@ pub enum PeerFrame {
         interest: Vec<SlotInterest>,
         /// Live nodes as the sender sees them.
         live: Vec<Incarnation>,
-        /// Nodes that it saw vanish a moment ago.
+        /// Members that it saw vanish a moment ago.
         vanished: Vec<Vanished>,
         /// Whether this is the last part.
         last: bool,

@@ -19,7 +19,7 @@ from harness.latency import latency, used
 
 HOME_S = 180.0
 POLL_S = 0.02
-# Each has its row: a heading, and where the figure is.
+# Headings, and where the figure below each is.
 COLUMNS = {
     "nodes": ("nodes",),
     "links a node": ("links",),

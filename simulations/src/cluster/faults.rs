@@ -76,6 +76,12 @@ impl Cluster {
         self.trace.tell(format_args!("{more_ms} ms more between {} and {}", names.0, names.1));
     }
 
+    /// The owner of some channel.
+    pub(crate) async fn some_owner(&mut self) -> anyhow::Result<usize> {
+        let number = self.random.random_range(0..self.setup.channels);
+        self.owner_of(self.setup.channel(number).as_str()).await
+    }
+
     /// Two different nodes.
     pub(crate) fn two(&mut self) -> (usize, usize) {
         let mut nodes = self.running();

@@ -2,10 +2,11 @@
 //! one thread under a paused clock. A scenario makes one, does something to it, and lets it rest.
 //!
 //! In reading order: [`setup`] draws the sizes, [`network`] and [`port`] carry datagrams as
-//! [`conditions`] say, [`clock`] tells the time, [`doors`], [`client`] and [`wire`] are the clients'
-//! side, [`brake`] lets nodes stand still, [`history`] what clients saw, [`story`] what nodes did, [`faults`] what is done to them, [`guests`]
-//! who doesn't belong to them, [`rest`] when all is well again, [`plan`] what a swarm is made of, [`course`] which run it is, [`run`] how it
-//! becomes a verdict, [`report`] the picture of it.
+//! [`conditions`] say, [`clock`] tells the time, [`brake`] lets nodes stand still, [`doors`], [`client`]
+//! and [`wire`] are the clients' side, [`history`] what clients saw, [`story`] what nodes did, [`faults`]
+//! what is done to them, [`guests`] who doesn't belong to them, [`rest`] when all is well again, [`plan`]
+//! what a swarm is made of, [`course`] which run it is, [`run`] how it becomes a verdict, [`report`] the
+//! picture of it.
 mod brake;
 pub(crate) mod client;
 pub(crate) mod clock;

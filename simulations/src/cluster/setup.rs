@@ -24,7 +24,7 @@ const MESH_PORT: u16 = 7_400;
 /// How long it takes until clients are served again when a fault has ended, at most.
 const BACK_MS: u64 = 1_000;
 /// How long publications are kept, so that none is forgotten within a run; and so that many are.
-const KEPT_FOR: Duration = Duration::from_secs(600);
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(10);
 /// Bytes of a large publication.
 const LARGE_BYTES: usize = 16_000;

@@ -23,8 +23,7 @@ pub(super) async fn play(cluster: &mut Cluster) -> anyhow::Result<()> {
         let kept_ms = cluster.setup.kept_for.as_millis() as u64;
         let later = cluster.random.random_range(kept_ms / 2..=kept_ms * 5 / 4);
         sleep(Duration::from_millis(later)).await;
-        let channel = cluster.random.random_range(0..cluster.setup.channels);
-        let owner = cluster.owner_of(cluster.setup.channel(channel).as_str()).await?;
+        let owner = cluster.some_owner().await?;
         cluster.kill(owner)?;
         cluster.agree().await?;
         cluster.start_node(owner, true).await?;

@@ -16,8 +16,7 @@ pub(super) async fn play(cluster: &mut Cluster) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let busy = cluster.random.random_range(1_000..=2_000);
         sleep(Duration::from_millis(busy)).await;
-        let channel = cluster.random.random_range(0..cluster.setup.channels);
-        let owner = cluster.owner_of(cluster.setup.channel(channel).as_str()).await?;
+        let owner = cluster.some_owner().await?;
         goes_and_returns(owner, cluster, |cluster| cluster.set_wall_clock(owner)).await?;
     }
     cluster.rest().await?;

@@ -14,9 +14,7 @@ pub(super) async fn play(cluster: &mut Cluster) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let busy = cluster.random.random_range(1_000..=2_000);
         sleep(Duration::from_millis(busy)).await;
-        let channel = cluster.random.random_range(0..cluster.setup.channels);
-        let channel = cluster.setup.channel(channel);
-        let owner = cluster.owner_of(channel.as_str()).await?;
+        let owner = cluster.some_owner().await?;
         cluster.kill(owner)?;
         cluster.agree().await?;
         cluster.start_node(owner, true).await?;

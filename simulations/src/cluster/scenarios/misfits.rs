@@ -22,7 +22,7 @@ pub(super) async fn play(cluster: &mut Cluster) -> anyhow::Result<()> {
         ("keeps copies", Config { copies: right.copies + 1, ..right.clone() }),
         ("has slots", Config { slots: right.slots * 2, ..right.clone() }),
         ("is named", Config { cluster: "another".to_owned(), ..right.clone() }),
-        ("name", Config { name: taken, ..right }),
+        ("is taken", Config { name: taken, ..right }),
     ];
     for (words, misfit) in misfits {
         sleep(TRAFFIC).await;
