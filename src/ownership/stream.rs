@@ -42,8 +42,8 @@ pub struct Stream {
     /// a name is given twice that was given before an older copy came back.
     taken_over: bool,
     sides: Sides,
-    /// Who stands before this offset may lack what another line had and has dropped: the one behind
-    /// the line's end when that was learned.
+    /// Who stands before this offset may lack what another line had and has dropped, and which isn't
+    /// remembered among the sides.
     gap: u64,
 }
 
@@ -93,7 +93,7 @@ impl Stream {
     pub fn yield_to(&mut self, options: ChannelOptions, epoch: StreamEpoch, now: Millis) {
         let Self { lineage, sides, .. } = std::mem::replace(self, Self::new(options, epoch, now));
         self.sides = sides;
-        self.note_side(&lineage, 0, [].iter());
+        self.note_side(&lineage, &VecDeque::new(), (0, false));
     }
 
     /// Notes that publications up to `offset` are committed.
@@ -137,9 +137,10 @@ impl Stream {
         self.sides.positions()
     }
 
-    /// No position before this offset resumes, whatever is kept.
-    pub fn gap(&self) -> u64 {
-        self.gap
+    /// The offsets that gaps lie before: who stands on the line before one doesn't resume, whatever is
+    /// kept.
+    pub fn gaps(&self) -> impl Iterator<Item = u64> {
+        [self.gap].into_iter().chain(self.sides.gaps())
     }
 
     /// The channel's configuration as of the last publication.
@@ -237,7 +238,7 @@ impl Stream {
     /// What a publication follows, as it is told to those who follow the line: a name that nobody
     /// stands at if they may lack something before it.
     pub fn shown_behind(&self, follows: Position) -> Position {
-        match follows.offset + 1 == self.gap {
+        match self.gaps().any(|before| before == follows.offset + 1) {
             true => Position { epoch: StreamEpoch::NONE, ..follows },
             false => follows,
         }

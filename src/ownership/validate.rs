@@ -207,7 +207,7 @@ fn placed(follows: Option<Position>, entry: &EntryCopy) -> Result<(), Invalid> {
 
 fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
     let StreamCopy { options, lineage, top, low, after, entries, sides, gap, .. } = stream;
-    parted(sides)?;
+    parted(sides, *top)?;
     sane(*options)?;
     ensure(*top < COUNT_MAX, Invalid::Count)?;
     ensure(lineage.len() <= LINEAGE_LEN_MAX, Invalid::Copy)?;
@@ -224,13 +224,19 @@ fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
     ensure(firsts && begins && ends && inside && steps && bounds, Invalid::Copy)
 }
 
-fn parted(sides: &SidesCopy) -> Result<(), Invalid> {
-    let SidesCopy { epochs, names, gone } = sides;
+fn parted(sides: &SidesCopy, top: u64) -> Result<(), Invalid> {
+    let SidesCopy { epochs, names, gone, taken } = sides;
     ensure(epochs.len() <= SIDES_MAX && names.len() <= SIDE_NAMES_MAX, Invalid::Copy)?;
-    ensure(gone.len() <= SIDES_MAX, Invalid::Copy)?;
+    ensure(gone.len() <= SIDES_MAX && taken.len() <= SIDES_MAX, Invalid::Copy)?;
+    ensure(gone.iter().all(|(_, before)| *before <= top + 1), Invalid::Copy)?;
     let counts = |at: &Position| known(at.epoch.epoch) && at.offset < COUNT_MAX;
     let named = |(at, id): &(Position, OperationId)| counts(at) && id.number < COUNT_MAX;
-    ensure(names.iter().all(named) && gone.iter().all(counts), Invalid::Count)?;
+    ensure(names.iter().all(named) && gone.iter().all(|(at, _)| counts(at)), Invalid::Count)?;
+    let known_upto = |(epoch, offset): &(_, u64)| {
+        let (epoch, offset) = (*epoch, *offset);
+        counts(&Position { epoch, offset })
+    };
+    ensure(taken.iter().all(known_upto), Invalid::Count)?;
     epochs.iter().try_for_each(|(epoch, Side { first, follows })| {
         ensure(known(epoch.epoch) && (1..COUNT_MAX).contains(first), Invalid::Count)?;
         ensure(follows.as_ref().is_none_or(counts), Invalid::Count)?;

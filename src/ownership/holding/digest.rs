@@ -16,7 +16,7 @@ impl Holding {
         for (channel, stream) in &self.streams {
             hash.update(channel.as_str().as_bytes());
             update_position(&mut hash, stream.position());
-            hash.update(&stream.gap().to_le_bytes());
+            stream.gaps().for_each(|before| hash.update(&before.to_le_bytes()));
             stream.side_positions().for_each(|name| update_position(&mut hash, name));
         }
         for (gateway, number) in &self.applied {

@@ -86,24 +86,26 @@ impl Stream {
     /// Takes over what a copy has and this stream lacks. If the two had parted, the line of the
     /// higher epoch becomes the stream.
     pub fn merge(&mut self, mut copy: StreamCopy, now: Millis) -> Merged {
-        let (ours, theirs) =
-            (std::mem::take(&mut self.sides), Sides::from_copy(std::mem::take(&mut copy.sides)));
-        let (gone_here, gone_there) = (ours.gone(), theirs.gone());
-        let mut sides = ours;
-        sides.union(theirs);
-        self.sides = sides.clone();
+        let ours = self.sides.clone();
+        let mut theirs = Sides::from_copy(std::mem::take(&mut copy.sides));
+        let (gone_here, gone_there) = (self.sides.take_gone(), theirs.take_gone());
         let (gap, last) = (copy.gap, copy.lineage.last().map(|turn| turn.epoch));
+        self.sides.union(theirs);
+        let both = self.sides.clone();
         let merged = self.merge_line(copy, now);
-        self.sides.union(sides);
+        if merged == Merged::Hole {
+            self.sides = ours;
+            return merged;
+        }
+        self.sides.union(both);
         let theirs_stays = last == Some(self.epoch());
-        match merged {
-            Merged::Hole => {}
-            Merged::Same | Merged::Extended if theirs_stays => self.gap = self.gap.max(gap),
-            // What the line that stays was never told of.
-            Merged::Forked(_) if theirs_stays => self.note_gone(&gone_here, &gone_there),
-            Merged::Same | Merged::Extended | Merged::Forked(_) => {
-                self.note_gone(&gone_there, &gone_here);
-            }
+        let same = theirs_stays && !matches!(merged, Merged::Forked(_));
+        if same {
+            self.gap = self.gap.max(gap);
+        }
+        match theirs_stays {
+            true => self.note_gone(gone_there, gone_here, same),
+            false => self.note_gone(gone_here, gone_there, same),
         }
         self.forget_sides();
         merged
@@ -114,13 +116,13 @@ impl Stream {
         // A line on which nothing was published goes; its epochs are remembered beside the other. In the
         // lineage they would begin at another offset wherever another copy came home.
         if common.is_none() && copy.top == 0 && self.top > 0 {
-            self.note_side(&copy.lineage, 0, [].iter());
+            self.note_side(&copy.lineage, &VecDeque::new(), (0, false));
             return Merged::Same;
         }
         if common.is_none() && self.top == 0 && copy.top > 0 {
             let Some(filled) = Self::from_copy(copy, now) else { return Merged::Hole };
             let Self { lineage, .. } = std::mem::replace(self, filled);
-            self.note_side(&lineage, 0, [].iter());
+            self.note_side(&lineage, &VecDeque::new(), (0, false));
             return Merged::Extended;
         }
         let theirs = common.map(|at| {
@@ -201,11 +203,11 @@ impl Stream {
         } else {
             let (lineage, low) = (copy.lineage, copy.low);
             let entries = copy.entries.into_iter().map(|entry| Entry::from_copy(entry, now));
-            (lineage, low, entries.collect())
+            (lineage, low, entries.collect::<VecDeque<_>>())
         };
         // What has expired is owed to nobody.
         let owed = idle_ms < self.options.history_ttl_ms;
-        self.note_side(&turns, if owed { low } else { 0 }, entries.iter());
+        self.note_side(&turns, &entries, (low, owed));
         let names = self.names();
         let lost = entries.into_iter().filter(|entry| !names.contains_key(&entry.operation));
         let placed = lost.filter_map(|entry| {

@@ -1,5 +1,6 @@
 //! Reading a stream: what follows a position, or a part of it, as much as one answer carries. Only
 //! what is committed is shown.
+use super::sides::Seen;
 use super::{Entry, Stream};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::Position;
@@ -47,8 +48,10 @@ pub enum Resume {
 impl Stream {
     /// What follows a position, if all of it is known and no more than `most`.
     pub fn resume(&self, from: Position, most: usize) -> Resume {
-        let Some((from, seen)) = self.seen(from) else { return Resume::Unknown };
-        if from < self.low.max(self.gap) {
+        let Some(Seen { upto: from, operations: seen, gap }) = self.seen(from) else {
+            return Resume::Unknown;
+        };
+        if gap || from < self.low {
             return Resume::Gone;
         }
         if from > self.committed {

@@ -1,7 +1,9 @@
 //! Sides: lines of a channel that parted from the stream's own, as what their names stood for and where
 //! their epochs began. A position that was taken on one resumes by it: what its holder saw there
-//! isn't shown again. The publications themselves are on the line, or about to be appended to it.
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+//! isn't shown again. The publications themselves are on the line, or about to be appended to it; but
+//! for what a side had dropped by its bounds before the two met: that leaves a gap to all who may not
+//! have seen it.
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use super::{Entry, Stream, name_in};
@@ -21,8 +23,24 @@ pub const SIDE_NAMES_MAX: usize = 4_096;
 pub(super) struct Sides {
     epochs: BTreeMap<StreamEpoch, Side>,
     names: BTreeMap<Position, OperationId>,
-    /// Up to where each had dropped what isn't known here.
-    gone: BTreeSet<Position>,
+    gone: Gone,
+    /// Up to where each is on this line, or announced as gone. What another copy of it has dropped of
+    /// that is news to nobody.
+    taken: BTreeMap<StreamEpoch, u64>,
+}
+
+/// Up to where sides had dropped what isn't known here, each with the offset of the line before which
+/// nobody resumes who hasn't been there: the one behind the line's end when that was learned.
+pub(super) type Gone = BTreeMap<Position, u64>;
+
+/// What somebody has seen who stands at a position.
+pub(super) struct Seen {
+    /// The line up to this offset.
+    pub(super) upto: u64,
+    /// And these, whatever they are called on it.
+    pub(super) operations: HashSet<OperationId>,
+    /// Whether there may be more that isn't known here any more.
+    pub(super) gap: bool,
 }
 
 impl Sides {
@@ -31,6 +49,7 @@ impl Sides {
             epochs: copy.epochs.into_iter().collect(),
             names: copy.names.into_iter().collect(),
             gone: copy.gone.into_iter().collect(),
+            taken: copy.taken.into_iter().collect(),
         };
         sides.shorten();
         sides
@@ -40,20 +59,33 @@ impl Sides {
         SidesCopy {
             epochs: self.epochs.iter().map(|(epoch, side)| (*epoch, *side)).collect(),
             names: self.names.iter().map(|(name, operation)| (*name, *operation)).collect(),
-            gone: self.gone.iter().copied().collect(),
+            gone: self.gone.iter().map(|(last, before)| (*last, *before)).collect(),
+            taken: self.taken.iter().map(|(epoch, upto)| (*epoch, *upto)).collect(),
         }
     }
 
-    /// All positions that tell one from another: names, where each epoch begins, what is gone.
+    /// All positions that tell one from another: names, where each epoch begins, what is gone and up to
+    /// where each was taken in.
     pub(super) fn positions(&self) -> impl Iterator<Item = Position> {
-        let begins =
-            self.epochs.iter().map(|(epoch, side)| Position { epoch: *epoch, offset: side.first });
-        self.names.keys().copied().chain(begins).chain(self.gone.iter().copied())
+        let at = |(epoch, offset)| Position { epoch, offset };
+        let begins = self.epochs.iter().map(move |(epoch, side)| at((*epoch, side.first)));
+        let taken = self.taken.iter().map(move |(epoch, upto)| at((*epoch, *upto)));
+        self.names.keys().copied().chain(begins).chain(self.gone.keys().copied()).chain(taken)
     }
 
-    /// Up to where each had dropped what isn't known here.
-    pub(super) fn gone(&self) -> BTreeSet<Position> {
-        self.gone.clone()
+    /// Takes what is gone out: its offsets mean one line alone.
+    pub(super) fn take_gone(&mut self) -> Gone {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// The offsets of the line that a gap lies before.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = u64> {
+        self.gone.values().copied()
+    }
+
+    /// Whether what a side had up to one of its names is on this line, or announced as gone.
+    fn has_taken(&self, name: Position) -> bool {
+        self.taken.get(&name.epoch).is_some_and(|upto| *upto >= name.offset)
     }
 
     /// Whether a name is one of a side's, and known.
@@ -70,7 +102,8 @@ impl Sides {
     pub(super) fn union(&mut self, other: Self) {
         self.epochs.extend(other.epochs);
         self.names.extend(other.names);
-        self.gone.extend(other.gone);
+        add(&mut self.gone, other.gone);
+        add(&mut self.taken, other.taken);
         self.shorten();
     }
 
@@ -81,8 +114,8 @@ impl Sides {
         while self.names.len() > SIDE_NAMES_MAX {
             self.names.pop_first();
         }
-        while self.gone.len() > SIDES_MAX {
-            self.gone.pop_first();
+        while self.taken.len() > SIDES_MAX {
+            self.taken.pop_first();
         }
     }
 
@@ -126,14 +159,19 @@ impl Sides {
 }
 
 impl Stream {
-    /// What somebody has seen who stands at a position: the line up to an offset, and these
-    /// operations, whatever they are called on it. `None`: the position's epoch isn't known.
-    pub(super) fn seen(&self, position: Position) -> Option<(u64, HashSet<OperationId>)> {
-        let mut seen = HashSet::new();
+    /// What somebody has seen who stands at a position. `None`: the position's epoch isn't known.
+    pub(super) fn seen(&self, position: Position) -> Option<Seen> {
+        let (mut operations, mut passed) = (HashSet::new(), Vec::new());
         let upto = self.descend(position, |epoch, offsets| {
-            seen.extend(self.sides.operations(epoch, offsets));
+            passed.push(Position { epoch, offset: *offsets.end() });
+            operations.extend(self.sides.operations(epoch, offsets));
         })?;
-        Some((upto, seen))
+        let was_there = |gone: &Position| {
+            passed.iter().any(|at| at.epoch == gone.epoch && at.offset >= gone.offset)
+        };
+        let mut gone = self.sides.gone.iter().filter(|(_, before)| upto < **before);
+        let gap = upto < self.gap || gone.any(|(gone, _)| !was_there(gone));
+        Some(Seen { upto, operations, gap })
     }
 
     /// Where the line of a position parts from this one. Tells which names lie between.
@@ -164,20 +202,26 @@ impl Stream {
         None
     }
 
-    /// Remembers a line that has parted from this one: its names, as far as it has entries, and what is
-    /// `low`, gone by its bounds. What went unseen by those who follow this line can't be shown to them:
-    /// no position from before that resumes any more.
-    pub(super) fn note_side<'a>(
+    /// Remembers a line that has parted from this one: its names, as far as it has entries, and up to
+    /// where they were `dropped` by its bounds, unless they are `owed` to nobody any more. What went
+    /// unseen by those who follow this line can't be shown to them: no position from before that resumes
+    /// any more, but on that line.
+    pub(super) fn note_side(
         &mut self,
         lineage: &[Turn],
-        low: u64,
-        entries: impl DoubleEndedIterator<Item = &'a Entry>,
+        entries: &VecDeque<Entry>,
+        (dropped, owed): (u64, bool),
     ) {
         if without(Rule::RememberSides) {
             return;
         }
         let mut side = Sides::default();
+        let upto = entries.back().map_or(dropped, |last| last.publication.offset);
         for (at, turn) in lineage.iter().enumerate() {
+            let end = lineage.get(at + 1).map_or(upto, |next| upto.min(next.first - 1));
+            if end >= turn.first && !self.passes(Position { epoch: turn.epoch, offset: end }) {
+                side.taken.insert(turn.epoch, end);
+            }
             let follows = match (turn.first.checked_sub(1), at) {
                 (Some(0), 0) => None,
                 // What came before was forgotten.
@@ -188,49 +232,71 @@ impl Stream {
                 side.epochs.insert(turn.epoch, Side { first: turn.first, follows });
             }
         }
-        for entry in entries.rev().take(SIDE_NAMES_MAX) {
+        for entry in entries.iter().rev().take(SIDE_NAMES_MAX) {
             let name = entry.publication.position();
             if !self.passes(name) {
                 side.names.insert(name, entry.operation);
             }
         }
+        let last = name_in(lineage, dropped).filter(|last| owed && !self.sides.has_taken(*last));
         self.sides.union(side);
         // Who knows the last that is gone has what came before it, or was told that it is gone.
-        if let Some(last) = name_in(lineage, low)
-            && self.descend(last, |_, _| ()).is_some_and(|parted| parted < low)
-            && !self.sides.has(last)
-            && self.sides.gone.insert(last)
+        if let Some(last) = last.filter(|last| self.is_aside(*last)) {
+            self.begin_gap(last);
+        }
+    }
+
+    /// What becomes of gaps when a line has met another: those of the line that stays, and what the other
+    /// was told to be gone and this one's holders weren't. Of the same line both are right.
+    pub(super) fn note_gone(&mut self, stays: Gone, goes: Gone, same: bool) {
+        for (last, before) in goes {
+            if same {
+                add(&mut self.sides.gone, [(last, before)]);
+            } else if !stays.contains_key(&last) && self.is_aside(last) {
+                self.begin_gap(last);
+            } else {
+                add(&mut self.sides.gone, [(last, 0)]);
+            }
+        }
+        add(&mut self.sides.gone, stays);
+        self.shorten_gone();
+    }
+
+    /// Whether a name is known to be on a line that had parted from this one before it.
+    fn is_aside(&self, name: Position) -> bool {
+        self.descend(name, |_, _| ()).is_some_and(|parted| parted < name.offset)
+    }
+
+    fn begin_gap(&mut self, last: Position) {
+        self.sides.gone.insert(last, self.top + 1);
+        self.taken_over = true;
+        self.shorten_gone();
+    }
+
+    /// Of the oldest only the gap stays known, and lies before everybody.
+    fn shorten_gone(&mut self) {
+        while self.sides.gone.len() > SIDES_MAX
+            && let Some((_, before)) = self.sides.gone.pop_first()
         {
-            self.begin_gap();
+            self.gap = self.gap.max(before);
         }
-    }
-
-    /// Takes over what others had dropped that this line's holders weren't told of.
-    pub(super) fn note_gone(&mut self, gone: &BTreeSet<Position>, told: &BTreeSet<Position>) {
-        let aside = |last: &Position| {
-            self.descend(*last, |_, _| ()).is_some_and(|parted| parted < last.offset)
-        };
-        if gone.difference(told).any(aside) {
-            self.begin_gap();
-        }
-    }
-
-    fn begin_gap(&mut self) {
-        (self.gap, self.taken_over) = (self.top + 1, true);
     }
 
     /// Forgets sides that parted before all that is kept: no position on them resumes. What was gone
-    /// of them stays known, lest it is announced again. Whether anything was forgotten.
+    /// of them and what was taken in stays known, lest it is announced again. Whether anything was
+    /// forgotten.
     pub(super) fn forget_sides(&mut self) -> bool {
-        if self.sides.epochs.is_empty() && self.sides.names.is_empty() {
+        let Sides { epochs, names, taken, .. } = &self.sides;
+        if epochs.is_empty() && names.is_empty() && taken.is_empty() {
             return false;
         }
         let ends = self.lineage.iter().enumerate().map(|(at, turn)| (turn.epoch, self.end(at)));
         let ends: HashMap<StreamEpoch, u64> = ends.collect();
-        let before = (self.sides.epochs.len(), self.sides.names.len());
+        let before = (epochs.len(), names.len(), taken.len());
         let parted = self.sides.parted(&ends);
         let low = self.low;
-        let Sides { epochs, names, .. } = &mut self.sides;
+        let Sides { epochs, names, taken, .. } = &mut self.sides;
+        taken.retain(|epoch, upto| ends.get(epoch).is_none_or(|end| *upto > *end));
         epochs.retain(|epoch, _| {
             let kept = parted.get(epoch).copied().flatten().is_some_and(|parted| parted >= low);
             !ends.contains_key(epoch) && kept
@@ -239,6 +305,14 @@ impl Stream {
             Some(end) => name.offset > *end && *end >= low,
             None => epochs.contains_key(&name.epoch),
         });
-        before != (self.sides.epochs.len(), self.sides.names.len())
+        before != (epochs.len(), names.len(), taken.len())
+    }
+}
+
+/// Adds numbers to others; of two the greater stays.
+fn add<K: Ord>(all: &mut BTreeMap<K, u64>, more: impl IntoIterator<Item = (K, u64)>) {
+    for (key, number) in more {
+        let known = all.entry(key).or_default();
+        *known = number.max(*known);
     }
 }

@@ -305,16 +305,17 @@ fn who_saw_nothing_on_an_empty_line_resumes_on_the_one_that_took_its_place() {
 #[test]
 fn sides_are_forgotten_with_what_they_parted_from() {
     let (mut ours, theirs) = parted(4);
-    let (at, options) = (theirs.name(4), ours.options());
+    let (at, end, options) = (theirs.name(4), theirs.position(), ours.options());
     ours.merge(copy(&theirs, 0), NOW);
-    assert!(ours.knows(at) && ours.side_positions().count() == 3, "two names and where they begin");
+    let known = "two names, where they begin, and where they end";
+    assert!(ours.knows(at) && ours.side_positions().count() == 4, "{known}");
     for number in 8..=12 {
         let (id, message) = (operation(number), Arc::default());
         let position = ours.append(epoch(4), number, options, id, message, NOW).1.position();
         ours.commit(position.offset);
     }
     assert!(ours.expire(NOW) && !ours.knows(at));
-    assert_eq!(ours.side_positions().count(), 0);
+    assert_eq!(ours.side_positions().collect::<Vec<_>>(), [end], "up to where it was taken in");
     assert_eq!(ours.resume(at, READ_LEN_MAX), Resume::Unknown);
 }
 
@@ -328,22 +329,31 @@ fn what_another_line_has_dropped_is_announced_as_a_gap() {
     assert_eq!(numbers(&ours, held), [0u64; 0]);
     let third = ours.clone();
     ours.merge(copy(&theirs, 0), NOW);
-    for (follows_nobody, number) in [(true, 11), (false, 12)] {
+    for (follows_nobody, number) in [(true, 21), (false, 22)] {
         let at = publish(&mut ours, 3, number);
         let (follows, _) = ours.entry(at.offset).expect("the last one");
         assert_eq!(ours.shown_behind(follows) != follows, follows_nobody);
     }
-    for position in [held, Position { offset: 4, epoch: held.epoch }, theirs.name(6)] {
+    let dropped = theirs.low;
+    for position in [held, Position { offset: 4, epoch: held.epoch }, theirs.name(dropped - 1)] {
         assert_eq!(ours.resume(position, READ_LEN_MAX), Resume::Gone);
     }
-    // The same copy again says nothing new.
-    let (gap, top) = (ours.gap(), ours.position());
+    // Who was there has it.
+    assert_eq!(numbers(&ours, theirs.position()), [6, 7, 21, 22]);
+    // The same copy again says nothing new, nor what has been dropped of it since.
+    let gaps = |stream: &Stream| (stream.gaps().max(), stream.position());
+    let announced = gaps(&ours);
     ours.merge(copy(&theirs, 0), NOW);
-    assert_eq!((ours.gap(), ours.position()), (gap, top));
+    assert_eq!(gaps(&ours), announced);
+    let mut less = theirs.clone();
+    less.expire(Millis(u64::MAX));
+    assert!(less.low > dropped);
+    ours.merge(copy(&less, 0), NOW);
+    assert_eq!(gaps(&ours), announced);
     // Nor does who follows the line begin a gap of its own.
     let mut follower = third.clone();
     follower.merge(copy(&ours, 0), NOW);
-    assert_eq!((follower.gap(), follower.position()), (gap, top));
+    assert_eq!(gaps(&follower), announced);
     // Another line that takes this one's place knows of it without having met the one that dropped.
     let mut greater = third;
     publish(&mut greater, 9, 20);

@@ -97,7 +97,8 @@ pub struct StreamCopy {
     pub goes_on: bool,
     /// Lines that parted from this one.
     pub sides: SidesCopy,
-    /// No position before this offset resumes: another line had more, and has dropped it.
+    /// No position before this offset resumes: other lines had more, and have dropped it, and which
+    /// they were is forgotten.
     pub gap: u64,
 }
 
@@ -108,8 +109,11 @@ pub struct SidesCopy {
     pub epochs: Vec<(StreamEpoch, Side)>,
     /// What their names stand for.
     pub names: Vec<(Position, OperationId)>,
-    /// Up to where each has dropped what isn't known here.
-    pub gone: Vec<Position>,
+    /// Up to where each has dropped what isn't known here, with the offset of the stream before which
+    /// nobody resumes who hasn't been there.
+    pub gone: Vec<(Position, u64)>,
+    /// Up to which of its offsets each epoch is on the stream, or announced as gone.
+    pub taken: Vec<(StreamEpoch, u64)>,
 }
 
 /// Where an epoch of a side begins.
