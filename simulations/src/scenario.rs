@@ -117,13 +117,6 @@ impl Scenario {
         Self::Swarm,
     ];
 
-    /// Those of them in which nodes don't always do yet what is asked of them: run by name alone.
-    const OPEN: [Self; 1] = [Self::Aftermath];
-
-    pub(crate) fn is_open(self) -> bool {
-        Self::OPEN.contains(&self)
-    }
-
     pub(crate) fn is_whole(self) -> bool {
         Self::WHOLE.contains(&self)
     }

@@ -25,9 +25,7 @@ pub fn main() -> ExitCode {
     }
     let scenarios = match arguments.scenario {
         Some(scenario) => vec![scenario],
-        None if arguments.whole || arguments.meta => {
-            Scenario::WHOLE.into_iter().filter(|scenario| !scenario.is_open()).collect()
-        }
+        None if arguments.whole || arguments.meta => Scenario::WHOLE.to_vec(),
         None => Scenario::CORES.to_vec(),
     };
     if let Err(unknown) = switch_off(arguments.without.as_deref()) {

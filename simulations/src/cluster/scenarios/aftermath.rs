@@ -1,5 +1,5 @@
 //! One node after the other is cut off for a while, and when what was published then is about to be forgotten
-//! an owner loses its power. Nobody misses anything, but for now some are told that they may.
+//! an owner loses its power. Nobody misses anything, and nobody is told so.
 use std::time::Duration;
 
 use anyhow::ensure;
