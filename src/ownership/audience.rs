@@ -97,28 +97,30 @@ impl Audience {
         (join_leave && !known).then(|| audience.change(channel, info))
     }
 
-    /// Removes a client from a channel's presence, and with `detach` its gateway from the channel.
-    /// Returns whom to tell.
+    /// Removes a client from a channel's presence, and with `detach` its gateway from the channel, with
+    /// whoever else was there. Returns whom to tell of who left.
     pub fn unsubscribe(
         &mut self,
         gateway: Incarnation,
         channel: &Channel,
         client: ClientId,
         detach: bool,
-    ) -> Option<Change> {
-        let audience = self.channels.get_mut(channel)?;
-        let present = audience.present.get(&client).is_some_and(|p| p.0 == gateway);
-        let unshown = audience.unshown.get(&client) == Some(&gateway);
-        let gone = if present || unshown { audience.hide(client) } else { None };
+    ) -> Vec<Change> {
+        let Some(audience) = self.channels.get_mut(channel) else { return vec![] };
+        let left = match detach {
+            true => audience.clients_of(gateway),
+            false => Some(client).filter(|c| audience.is_at(*c, gateway)).into_iter().collect(),
+        };
         if detach {
             audience.gateways.retain(|g| *g != gateway);
         }
-        let change = gone.filter(|_| audience.join_leave);
-        let change = change.map(|info| audience.change(channel, info));
+        let left: Vec<ClientInfo> = left.into_iter().filter_map(|c| audience.hide(c)).collect();
+        let told = left.into_iter().filter(|_| audience.join_leave);
+        let changes = told.map(|info| audience.change(channel, info)).collect();
         if audience.gateways.is_empty() {
             self.channels.remove(channel);
         }
-        change
+        changes
     }
 
     /// Replaces all that a gateway told before of a span. Returns whom to tell of who came and who
@@ -230,6 +232,18 @@ impl ChannelAudience {
     fn is_full(&self) -> bool {
         self.present.len() >= PRESENT_MAX / 10 * 9
             || self.present_bytes >= PRESENT_BYTES_MAX / 10 * 9
+    }
+
+    fn is_at(&self, client: ClientId, gateway: Incarnation) -> bool {
+        self.present.get(&client).is_some_and(|present| present.0 == gateway)
+            || self.unshown.get(&client) == Some(&gateway)
+    }
+
+    /// Who is there at a gateway, shown or not.
+    fn clients_of(&self, gateway: Incarnation) -> Vec<ClientId> {
+        let shown = self.present.iter().filter(|(_, present)| present.0 == gateway);
+        let unshown = self.unshown.iter().filter(|(_, at)| **at == gateway);
+        shown.map(|(client, _)| *client).chain(unshown.map(|(client, _)| *client)).collect()
     }
 
     fn hide(&mut self, client: ClientId) -> Option<ClientInfo> {
@@ -353,9 +367,21 @@ mod tests {
         assert!(audience.subscribe(LEFT, &room, true, Some(info(7))).is_some());
         assert_eq!(audience.subscribe(LEFT, &room, true, Some(info(7))), None);
         let left = audience.unsubscribe(LEFT, &room, ClientId(7), false);
-        assert_eq!(left.map(|c| c.info), Some(info(7)));
-        assert_eq!(audience.unsubscribe(LEFT, &room, ClientId(7), true), None);
+        assert_eq!(left.into_iter().map(|c| c.info).collect::<Vec<_>>(), [info(7)]);
+        assert_eq!(audience.unsubscribe(LEFT, &room, ClientId(7), true), []);
         assert_eq!(audience, Audience::default());
+    }
+
+    #[test]
+    fn who_detaches_has_nobody_there() {
+        let mut audience = Audience::default();
+        audience.replace(RIGHT, vec![interest("a", &[9])], &ALL);
+        audience.replace(LEFT, vec![interest("a", &[1, 2])], &ALL);
+        // Somebody left of whom this owner was never told, or not yet.
+        let left = audience.unsubscribe(LEFT, &channel("a"), ClientId(1), true);
+        assert_eq!(left.iter().map(|c| c.info.client.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(left.iter().all(|change| change.gateways[..] == [RIGHT]));
+        assert_eq!(audience.present(&channel("a")).count(), 1);
     }
 
     #[test]

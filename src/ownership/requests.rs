@@ -89,8 +89,8 @@ impl Ownership {
             PeerFrame::Ask { .. } => self.answer(request, now, out),
             PeerFrame::Unsubscribe { slot, channel, client, detach } => {
                 let audience = self.audiences.get_mut(&slot);
-                let left = audience.and_then(|a| a.unsubscribe(from, &channel, client, detach));
-                if let Some(change) = left {
+                let left = audience.map(|a| a.unsubscribe(from, &channel, client, detach));
+                for change in left.into_iter().flatten() {
                     self.announce(slot, change, false, out);
                 }
                 self.attend(slot, &channel, now);
