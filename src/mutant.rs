@@ -60,11 +60,13 @@ pub enum Rule {
     EndIsTold,
     /// It is remembered what the names of lines stood for that have parted.
     RememberSides,
+    /// What a line that parted has dropped is announced to those who follow the other.
+    GapIsTold,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -92,6 +94,7 @@ impl Rule {
         (Self::ContinuesPosition, "continues-position"),
         (Self::EndIsTold, "end-is-told"),
         (Self::RememberSides, "remember-sides"),
+        (Self::GapIsTold, "gap-is-told"),
     ];
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct Clients {
     pub(crate) subscribers: BTreeMap<ClientId, Subscriber>,
     /// In the order of the acknowledgements.
     pub(crate) acknowledged: BTreeMap<Channel, Vec<u64>>,
+    /// The same of brief channels.
+    pub(crate) acknowledged_briefly: BTreeMap<Channel, Vec<u64>>,
     pub(crate) sent: u64,
     /// When each payload was first sent.
     pub(crate) sent_at: Vec<u64>,
@@ -135,6 +137,12 @@ impl Clients {
     pub(crate) fn followers(&self) -> impl Iterator<Item = (&ClientId, &Subscriber)> {
         let lasting = |s: &Subscriber| s.channel.as_str().starts_with('c');
         self.subscribers.iter().filter(move |(_, s)| s.subscribed && lasting(s))
+    }
+
+    /// Who is subscribed to a brief channel.
+    pub(crate) fn brief_followers(&self) -> impl Iterator<Item = (&ClientId, &Subscriber)> {
+        let brief = |s: &Subscriber| s.channel.as_str().starts_with('b');
+        self.subscribers.iter().filter(move |(_, s)| s.subscribed && brief(s))
     }
 
     /// The connections of a node are gone with it; its subscribers must look for another. What they

@@ -50,6 +50,8 @@ pub(crate) enum Scenario {
     SplitHalves,
     /// Whole nodes: three parts are cut off from each other.
     ThreeWay,
+    /// Whole nodes: two parts are cut off from each other, and each takes more than is kept.
+    Overflow,
     /// Whole nodes: one is cut off, and later an owner loses its power.
     Aftermath,
     /// Whole nodes: two parts that only one node reaches both of.
@@ -84,7 +86,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 30] = [
+    pub(crate) const WHOLE: [Self; 31] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -101,6 +103,7 @@ impl Scenario {
         Self::SlowLink,
         Self::SplitHalves,
         Self::ThreeWay,
+        Self::Overflow,
         Self::Aftermath,
         Self::Bridge,
         Self::Loss,
@@ -130,6 +133,7 @@ impl Scenario {
                 | Self::OneWay
                 | Self::SplitHalves
                 | Self::ThreeWay
+                | Self::Overflow
                 | Self::Aftermath
                 | Self::HeavyLoss
                 | Self::Standstill

@@ -433,6 +433,11 @@ fn is_lasting(channel: &Channel) -> bool {
     channel.as_str().starts_with('c')
 }
 
+/// Whether it is as busy as those, and keeps little.
+fn is_brief(channel: &Channel) -> bool {
+    channel.as_str().starts_with('b')
+}
+
 fn is_fleeting(channel: &Channel) -> bool {
     channel.as_str().starts_with('x')
 }
@@ -440,7 +445,7 @@ fn is_fleeting(channel: &Channel) -> bool {
 fn options(channel: &Channel) -> ChannelOptions {
     match channel {
         _ if is_fleeting(channel) => FLEETING,
-        _ if channel.as_str().starts_with('b') => BRIEF,
+        _ if is_brief(channel) => BRIEF,
         _ if channel.status_user().is_some() => ChannelOptions::default(),
         _ => STREAM,
     }

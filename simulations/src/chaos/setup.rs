@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::cluster::conditions::Weather;
-use crate::cluster::setup::{KEPT_FOR, Setup, TOKEN_KEY};
+use crate::cluster::setup::{KEPT, KEPT_FOR, Setup, TOKEN_KEY};
 
 /// The key of the server API, which the run asks nodes by.
 pub(super) const API_KEY: &str = "all-the-threads-lead-here";
@@ -25,6 +25,7 @@ pub(super) fn draw(seed: u64) -> Setup {
         subscriptions: random.random_range(2..=3),
         pace_ms: random.random_range(200..=250),
         padding: 0,
+        kept: KEPT,
         kept_for: KEPT_FOR,
         attributes: false,
         versions: PROTOCOL_MIN..=PROTOCOL_MAX,

@@ -114,13 +114,15 @@ pub(crate) fn check_seen(
     Ok(())
 }
 
-/// Every subscriber has seen what was acknowledged of all that was sent since it subscribed: in whatever
-/// order, where two owned a slot at once.
+/// Every subscriber has seen what was acknowledged of all that was sent since it subscribed, or since it
+/// was last told that it may have missed something: in whatever order, where two owned a slot at once.
 pub(crate) fn check_delivered(clients: &Clients) -> anyhow::Result<()> {
-    for (client, subscriber) in clients.followers() {
+    let lasting = clients.followers().map(|follower| (follower, &clients.acknowledged));
+    let brief = clients.brief_followers().map(|follower| (follower, &clients.acknowledged_briefly));
+    for ((client, subscriber), acknowledged) in lasting.chain(brief) {
         let Some(began) = subscriber.began else { continue };
         let seen: BTreeSet<u64> = subscriber.seen.iter().copied().collect();
-        let acknowledged = clients.acknowledged.get(&subscriber.channel).into_iter().flatten();
+        let acknowledged = acknowledged.get(&subscriber.channel).into_iter().flatten();
         let since = |payload: &&u64| clients.sent_at[**payload as usize] > began;
         let missed: Vec<&u64> = acknowledged.filter(since).filter(|p| !seen.contains(p)).collect();
         ensure!(

@@ -31,6 +31,7 @@ impl Course {
         let drawn = match self.scenario {
             Scenario::HotChannel => drawn.in_one_channel(),
             Scenario::SlowClients => drawn.with_large_publications(),
+            Scenario::Overflow => drawn.with_small_histories(),
             Scenario::Aftermath => drawn.with_short_histories(),
             Scenario::Records => drawn.with_attributes(),
             Scenario::Clocks => drawn.with_clocks_that_differ(),

@@ -26,6 +26,9 @@ const BACK_MS: u64 = 1_000;
 /// How long publications are kept, so that none is forgotten within a run; and so that many are.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(10);
+/// How many of a channel are kept, so that none is dropped within a run; and so that many are.
+pub(crate) const KEPT: u32 = 10_000;
+const FEW: u32 = 10;
 /// Bytes of a large publication.
 const LARGE_BYTES: usize = 16_000;
 /// Nodes that may join those of the start.
@@ -51,7 +54,8 @@ pub(crate) struct Setup {
     pub(crate) pace_ms: u64,
     /// Bytes that a publication's payload has more than it needs.
     pub(crate) padding: usize,
-    /// How long publications are kept.
+    /// How many publications of a channel are kept, and how long.
+    pub(crate) kept: u32,
     pub(crate) kept_for: Duration,
     /// Whether clients keep attributes of their users.
     pub(crate) attributes: bool,
@@ -81,6 +85,7 @@ impl Setup {
             subscriptions: random.random_range(2..=3),
             pace_ms: random.random_range(80..=100),
             padding: 0,
+            kept: KEPT,
             kept_for: KEPT_FOR,
             attributes: false,
             weather: Weather {
@@ -116,6 +121,12 @@ impl Setup {
     /// With publications that are soon forgotten.
     pub(crate) fn with_short_histories(self) -> Self {
         Self { kept_for: SHORT, ..self }
+    }
+
+    /// With channels that keep few publications, in clusters of which each half has enough nodes for
+    /// all copies.
+    pub(crate) fn with_small_histories(self) -> Self {
+        Self { kept: FEW, copies: 2, ..self }
     }
 
     /// With attributes.
@@ -184,7 +195,7 @@ impl Setup {
     /// The node's configuration; it finds the others if it is to join.
     pub(crate) fn config(&self, node: usize, join: bool) -> Config {
         let chat = Namespace {
-            history_size: 10_000,
+            history_size: self.kept,
             history_ttl: self.kept_for,
             recovery: true,
             allow_subscribe: true,

@@ -11,7 +11,7 @@ use orbweb::protocol::ids::{ClientId, Epoch, Incarnation, Position, Slot};
 use orbweb::protocol::message::Publication;
 
 use super::traffic::FIELDS;
-use super::{Due, Node, World, is_lasting};
+use super::{Due, Node, World, is_brief, is_lasting};
 use crate::checkers::holders::Held;
 use crate::checkers::{kept, reads, verdicts};
 use crate::clients::Asked;
@@ -44,6 +44,8 @@ impl World {
         }
         if is_lasting(&channel) && !repeated {
             self.clients.acknowledged.entry(channel).or_default().push(payload);
+        } else if is_brief(&channel) && !repeated {
+            self.clients.acknowledged_briefly.entry(channel).or_default().push(payload);
         }
         Ok(())
     }
@@ -189,6 +191,10 @@ impl World {
         let Some(subscriber) = self.clients.subscribers.get_mut(&client) else { return Ok(()) };
         let lasting = is_lasting(&subscriber.channel);
         match (subscriber.position, recovered) {
+            (Some(_), false) if is_brief(&subscriber.channel) => {
+                subscriber.began = None;
+                self.outcome.mark("gap in a brief channel", 1);
+            }
             _ if !lasting => {}
             (Some(_), true) => self.clients.recovered += 1,
             (Some(before), false) => {

@@ -268,6 +268,9 @@ impl Stream {
     }
 
     fn begin_gap(&mut self, last: Position) {
+        if without(Rule::GapIsTold) {
+            return;
+        }
         self.sides.gone.insert(last, self.top + 1);
         self.taken_over = true;
         self.shorten_gone();

@@ -17,6 +17,7 @@ mod kill_owner;
 mod loss;
 mod misfits;
 mod one_way;
+mod overflow;
 mod pause;
 mod reconnect_storm;
 mod records;
@@ -77,6 +78,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::SlowLink => slow_link::play(cluster).await,
         Scenario::SplitHalves => split_halves::play(cluster).await,
         Scenario::ThreeWay => three_way::play(cluster).await,
+        Scenario::Overflow => overflow::play(cluster).await,
         Scenario::Aftermath => aftermath::play(cluster).await,
         Scenario::Bridge => bridge::play(cluster).await,
         Scenario::Loss => loss::play(cluster).await,
