@@ -62,11 +62,17 @@ pub enum Rule {
     RememberSides,
     /// What a line that parted has dropped is announced to those who follow the other.
     GapIsTold,
+    /// A node whose own ticks come late takes nobody for dead.
+    SelfDoubt,
+    /// Of two lines of a channel that meet, both stay: what one has beyond the other is appended to it.
+    BothLinesStay,
+    /// Where a position lies depends on its epoch, not on its offset alone.
+    EpochInPosition,
 }
 
 impl Rule {
     /// All of them, with the names that the simulations know them by.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 31] = [
         (Self::Fence, "fence"),
         (Self::ClaimAgain, "claim-again"),
         (Self::PullBeforeServing, "pull-before-serving"),
@@ -95,6 +101,9 @@ impl Rule {
         (Self::EndIsTold, "end-is-told"),
         (Self::RememberSides, "remember-sides"),
         (Self::GapIsTold, "gap-is-told"),
+        (Self::SelfDoubt, "self-doubt"),
+        (Self::BothLinesStay, "both-lines-stay"),
+        (Self::EpochInPosition, "epoch-in-position"),
     ];
 }
 

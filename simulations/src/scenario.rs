@@ -66,6 +66,8 @@ pub(crate) enum Scenario {
     Standstill,
     /// Whole nodes: processes are stopped, and go on.
     Pause,
+    /// Whole nodes: processes get little of the CPU.
+    Starvation,
     /// Whole nodes: all clients in one channel.
     HotChannel,
     /// Whole nodes: owners of what is kept of users lose their power.
@@ -86,7 +88,7 @@ impl Scenario {
     /// Those of the cores alone.
     pub(crate) const CORES: [Self; 4] = [Self::Moves, Self::Crashes, Self::Storms, Self::Chaos];
     /// Those of whole nodes.
-    pub(crate) const WHOLE: [Self; 31] = [
+    pub(crate) const WHOLE: [Self; 32] = [
         Self::Smoke,
         Self::KillOwner,
         Self::KillGateway,
@@ -111,6 +113,7 @@ impl Scenario {
         Self::Disorder,
         Self::Standstill,
         Self::Pause,
+        Self::Starvation,
         Self::HotChannel,
         Self::Records,
         Self::Clocks,
@@ -138,6 +141,7 @@ impl Scenario {
                 | Self::HeavyLoss
                 | Self::Standstill
                 | Self::Pause
+                | Self::Starvation
         )
     }
 

@@ -1,5 +1,6 @@
 //! The stall guard: a node whose own ticks come late doubts itself, not the others. A process that
 //! was stopped and goes on sees everybody else silent; nothing of that is news about them.
+use crate::mutant::{Rule, without};
 use crate::protocol::time::Millis;
 
 /// How often the guard expects to be asked, in milliseconds.
@@ -33,7 +34,7 @@ impl StallGuard {
         if late > LATE_MS {
             self.doubt(now, late);
         }
-        now < self.stalled_until
+        now < self.stalled_until && !without(Rule::SelfDoubt)
     }
 
     /// Takes this process for one that heard nothing for the last `deaf_ms`.

@@ -233,6 +233,14 @@ impl Cluster {
         Ok(claiming)
     }
 
+    /// How many slots a node owns or claims.
+    pub(crate) fn slots_of(&self, node: usize) -> anyhow::Result<u32> {
+        let nodes = self.nodes.borrow();
+        let running = nodes.get(&node).with_context(|| format!("{} doesn't run", name(node)))?;
+        let report = running.facts().report();
+        Ok(report.slots_owned + report.slots_claiming)
+    }
+
     /// A node that isn't to run any more.
     fn take(&mut self, node: usize) -> anyhow::Result<Node<MemoryListener>> {
         self.nodes.borrow_mut().remove(&node).with_context(|| format!("{} doesn't run", name(node)))

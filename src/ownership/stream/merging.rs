@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::sides::Sides;
 use super::{Entry, LINEAGE_LEN_MAX, Stream, name_in};
+use crate::mutant::{Rule, without};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::Position;
 use crate::protocol::peer::StreamCopy;
@@ -209,7 +210,9 @@ impl Stream {
         let owed = idle_ms < self.options.history_ttl_ms;
         self.note_side(&turns, &entries, (low, owed));
         let names = self.names();
-        let lost = entries.into_iter().filter(|entry| !names.contains_key(&entry.operation));
+        let lost = entries
+            .into_iter()
+            .filter(|entry| !names.contains_key(&entry.operation) && !without(Rule::BothLinesStay));
         let placed = lost.filter_map(|entry| {
             let before = entry.publication.offset.checked_sub(1)?;
             Some((name_in(&turns, before)?, entry))

@@ -27,6 +27,7 @@ mod slow_link;
 mod smoke;
 mod split_halves;
 mod standstill;
+mod starvation;
 mod strangers;
 mod swarm;
 mod three_way;
@@ -86,6 +87,7 @@ async fn run((scenario, plan): (Scenario, &Plan), cluster: &mut Cluster) -> anyh
         Scenario::Disorder => disorder::play(cluster).await,
         Scenario::Standstill => standstill::play(cluster).await,
         Scenario::Pause => pause::play(cluster).await,
+        Scenario::Starvation => starvation::play(cluster).await,
         Scenario::HotChannel => hot_channel::play(cluster).await,
         Scenario::Records => records::play(cluster).await,
         Scenario::Clocks => clocks::play(cluster).await,
