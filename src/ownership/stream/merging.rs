@@ -91,6 +91,7 @@ impl Stream {
         let mut theirs = Sides::from_copy(std::mem::take(&mut copy.sides));
         let (gone_here, gone_there) = (self.sides.take_gone(), theirs.take_gone());
         let (gap, last) = (copy.gap, copy.lineage.last().map(|turn| turn.epoch));
+        let stood = self.top;
         self.sides.union(theirs);
         let both = self.sides.clone();
         let merged = self.merge_line(copy, now);
@@ -104,9 +105,9 @@ impl Stream {
         if same {
             self.gap = self.gap.max(gap);
         }
-        match theirs_stays {
-            true => self.note_gone(gone_there, gone_here, same),
-            false => self.note_gone(gone_here, gone_there, same),
+        match theirs_stays && !same {
+            true => self.note_gone(gone_there, gone_here, None),
+            false => self.note_gone(gone_here, gone_there, same.then_some(stood)),
         }
         self.forget_sides();
         merged

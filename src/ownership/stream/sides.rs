@@ -249,13 +249,15 @@ impl Stream {
         }
     }
 
-    /// What becomes of gaps when a line has met another: those of the line that stays, and what the other
-    /// was told to be gone and this one's holders weren't. Of the same line both are right.
-    pub(super) fn note_gone(&mut self, stays: Gone, goes: Gone, same: bool) {
+    /// What becomes of gaps when a line has met another: those of the line that stays, and what only the
+    /// other was told to be gone. If both are the same line and this one `stood` before such a gap, who
+    /// follows it comes to that; else they have passed the place, or never will, and it begins here.
+    pub(super) fn note_gone(&mut self, stays: Gone, goes: Gone, stood: Option<u64>) {
         for (last, before) in goes {
-            if same {
+            let (known, comes) = (stays.contains_key(&last), stood.is_some_and(|top| top < before));
+            if comes || known && stood.is_some() {
                 add(&mut self.sides.gone, [(last, before)]);
-            } else if !stays.contains_key(&last) && self.is_aside(last) {
+            } else if !known && self.is_aside(last) {
                 self.begin_gap(last);
             } else {
                 add(&mut self.sides.gone, [(last, 0)]);
@@ -265,9 +267,10 @@ impl Stream {
         self.shorten_gone();
     }
 
-    /// Whether a name is known to be on a line that had parted from this one before it.
+    /// Whether a name is on a line that had parted from this one before it; also if that line is
+    /// forgotten.
     fn is_aside(&self, name: Position) -> bool {
-        self.descend(name, |_, _| ()).is_some_and(|parted| parted < name.offset)
+        self.descend(name, |_, _| ()).is_none_or(|parted| parted < name.offset)
     }
 
     fn begin_gap(&mut self, last: Position) {

@@ -354,6 +354,13 @@ fn what_another_line_has_dropped_is_announced_as_a_gap() {
     let mut follower = third.clone();
     follower.merge(copy(&ours, 0), NOW);
     assert_eq!(gaps(&follower), announced);
+    // But who has gone on without knowing of it announces it behind what it has told by then.
+    let (mut told, mut further) = (third.clone(), third.clone());
+    told.merge(copy(&theirs, 0), NOW);
+    let stood = [21, 22].map(|number| publish(&mut further, 3, number))[1];
+    further.merge(copy(&told, 0), NOW);
+    assert_eq!(further.resume(stood, READ_LEN_MAX), Resume::Gone);
+    assert_eq!(further.shown_behind(stood).epoch, StreamEpoch::NONE);
     // Another line that takes this one's place knows of it without having met the one that dropped.
     let mut greater = third;
     publish(&mut greater, 9, 20);
