@@ -131,7 +131,7 @@ async fn play_round(
         history.gaps() - gaps
     );
     progress.duplicates += history.duplicates();
-    history.settle();
+    history.settle(faults.splits());
     Ok(())
 }
 

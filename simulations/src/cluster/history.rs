@@ -108,6 +108,8 @@ pub(crate) struct History {
     pub(crate) expected: Vec<(Client, Channel)>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) seen: BTreeMap<(Client, Channel), Vec<Seen>>,
+    /// Who may stand further in a channel than it was told: it has seen nothing there since a split.
+    pub(crate) further: BTreeSet<(Client, Channel)>,
     /// Who was there when a client asked last: the user of each connection, in order.
     pub(crate) present: BTreeMap<(Client, Channel), Vec<String>>,
     /// The attributes of clients that keep one.
@@ -210,13 +212,19 @@ impl History {
     }
 
     /// Everybody rests, and what was seen so far is checked: it is forgotten but for its end. Nothing
-    /// that was sent so far may come from now on.
-    pub(crate) fn settle(&mut self) {
+    /// that was sent so far may come from now on. After a `split` somebody may stand further than it was
+    /// told, and learns it by what it sees next.
+    pub(crate) fn settle(&mut self, split: bool) {
         (self.received_before, self.gaps_before) = (self.received(), self.gaps());
         self.settled = self.sent.len();
         let at_ms = now_ms();
-        for seen in self.seen.values_mut() {
+        for (reader, seen) in &mut self.seen {
             let Some(last) = seen.last() else { continue };
+            if split {
+                self.further.insert(reader.clone());
+            } else if seen.len() > 1 {
+                self.further.remove(reader);
+            }
             *seen = vec![Seen::Began { position: last.position(), at_ms, gap: false }];
         }
     }
