@@ -12,6 +12,8 @@ use crate::protocol::time::Millis;
 pub const SILENT_MS: u64 = 1_000;
 /// Pause before a node that is silent is asked again.
 const ASK_AGAIN_MS: u64 = 250;
+/// Pause before one that is missing is: if all are slow since there is much to do, asking is more of it.
+const ASK_MISSING_MS: u64 = 2 * SILENT_MS;
 /// Questions to one node whose answers may get lost in the middle before the claim goes on without it.
 const ATTEMPTS_MAX: u32 = 16;
 
@@ -45,7 +47,11 @@ impl Ownership {
                     again.extend((!asked.missing).then(|| (*node, asked.begin_again())));
                     continue;
                 }
-                if asked.done() || silent_ms < (asked.tries + 1) * ASK_AGAIN_MS {
+                let pause_ms = match asked.missing {
+                    true => ASK_MISSING_MS,
+                    false => (asked.tries + 1) * ASK_AGAIN_MS,
+                };
+                if asked.done() || silent_ms < pause_ms {
                     continue;
                 }
                 asked.tries += 1;
