@@ -320,9 +320,10 @@ impl Ownership {
             let streams = copy.streams.iter().map(|stream| &stream.channel);
             let users = copy.users.iter().map(|user| &user.user);
             let channels: Vec<Channel> = streams.chain(users).cloned().collect();
+            let owner = self.table.promised(slot).owner == from;
             let holding = self.holdings.entry(slot).or_default();
             let (held, before) = (!holding.is_empty(), holding.digest());
-            let whole = holding.merge(copy, now);
+            let whole = holding.merge_from(copy, owner, now);
             let changed = holding.digest() != before;
             // An owner appends under an epoch above all that are in its streams, or claims again.
             if let Some(higher) = holding.epoch_of(&channels)

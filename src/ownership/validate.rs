@@ -207,9 +207,9 @@ fn placed(follows: Option<Position>, entry: &EntryCopy) -> Result<(), Invalid> {
 
 fn consistent(stream: &StreamCopy) -> Result<(), Invalid> {
     let StreamCopy { options, lineage, top, low, after, entries, sides, gap, .. } = stream;
-    parted(sides, *top)?;
     sane(*options)?;
     ensure(*top < COUNT_MAX, Invalid::Count)?;
+    parted(sides, *top)?;
     ensure(lineage.len() <= LINEAGE_LEN_MAX, Invalid::Copy)?;
     ensure(lineage.iter().all(|turn| known(turn.epoch.epoch)), Invalid::Count)?;
     ensure(entries.iter().all(|entry| entry.ttl_ms <= TTL_MS_MAX), Invalid::Count)?;

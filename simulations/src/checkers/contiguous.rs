@@ -16,10 +16,11 @@ pub(crate) fn check(history: &History, split: bool) -> anyhow::Result<()> {
             continue;
         }
         let mut at: Option<Position> = None;
-        let further = history.further.contains(reader);
+        let mut further = history.further.contains(reader);
         for (index, event) in seen.iter().enumerate() {
-            // The first that is seen since tells where it stands.
-            let split = split || further && index == 1;
+            // The first publication since tells where it stands.
+            let split = split || further;
+            further &= event.number().is_none();
             let before = &seen[index.saturating_sub(3)..index];
             let place = || format!("client {client} in {channel}: {event:?} after {before:?}");
             at = Some(match (event, at) {

@@ -108,7 +108,8 @@ pub(crate) struct History {
     pub(crate) expected: Vec<(Client, Channel)>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) seen: BTreeMap<(Client, Channel), Vec<Seen>>,
-    /// Who may stand further in a channel than it was told: it has seen nothing there since a split.
+    /// Who may stand further in a channel than it was told: no publication has come since all rested
+    /// after a split.
     pub(crate) further: BTreeSet<(Client, Channel)>,
     /// Who was there when a client asked last: the user of each connection, in order.
     pub(crate) present: BTreeMap<(Client, Channel), Vec<String>>,
@@ -222,7 +223,7 @@ impl History {
             let Some(last) = seen.last() else { continue };
             if split {
                 self.further.insert(reader.clone());
-            } else if seen.len() > 1 {
+            } else if seen.iter().any(|seen| seen.number().is_some()) {
                 self.further.remove(reader);
             }
             *seen = vec![Seen::Began { position: last.position(), at_ms, gap: false }];

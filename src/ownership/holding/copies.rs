@@ -9,7 +9,7 @@ use crate::ownership::user::Record;
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::{Position, Slot};
 use crate::protocol::message::OperationId;
-use crate::protocol::peer::{KeyCopy, LooseCopy, SlotCopy, StreamCopy};
+use crate::protocol::peer::{KeyCopy, LooseCopy, SidesCopy, SlotCopy, StreamCopy};
 use crate::protocol::time::Millis;
 
 /// Payload bytes that one part of a copy carries, so that copies interleave with other traffic.
@@ -65,6 +65,11 @@ impl Holding {
 
     /// Adds what a copy has and this holding lacks. False if a part was missing before it.
     pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
+        self.merge_from(copy, false, now)
+    }
+
+    /// The same of a copy that may come from the slot's `owner`.
+    pub fn merge_from(&mut self, copy: SlotCopy, owner: bool, now: Millis) -> bool {
         self.changed();
         let mut whole = true;
         for user in copy.users {
@@ -77,7 +82,7 @@ impl Holding {
         }
         for stream in copy.streams {
             let operations: Vec<_> = stream.entries.iter().map(|entry| entry.operation).collect();
-            let merged = self.merge_stream(stream, now);
+            let merged = self.merge_stream(stream, owner, now);
             whole &= merged;
             if merged {
                 operations.into_iter().for_each(|operation| self.note(operation));
@@ -100,7 +105,7 @@ impl Holding {
         whole
     }
 
-    fn merge_stream(&mut self, copy: StreamCopy, now: Millis) -> bool {
+    fn merge_stream(&mut self, copy: StreamCopy, owner: bool, now: Millis) -> bool {
         let (channel, options) = (copy.channel.clone(), copy.options);
         let Some(ours) = self.streams.get_mut(&channel) else {
             let idle = copy.entries.is_empty() && copy.idle_ms >= 2 * options.history_ttl_ms;
@@ -113,7 +118,7 @@ impl Holding {
             self.settle(&channel, Settled::Any, now);
             return whole;
         };
-        let merged = ours.merge(copy, now);
+        let merged = ours.merge_from(copy, owner, now);
         let whole = merged != Merged::Hole;
         if let Merged::Forked(lost) = merged {
             for (follows, entry) in lost {
@@ -156,7 +161,8 @@ impl Parts {
 
 fn size_of(copy: &StreamCopy) -> usize {
     let entries = copy.entries.iter().map(|e| e.publication.message.bytes() + ENTRY_BYTES);
-    let known = copy.lineage.len() + copy.sides.epochs.len() + copy.sides.names.len();
+    let SidesCopy { epochs, names, gone, taken } = &copy.sides;
+    let known = copy.lineage.len() + epochs.len() + names.len() + gone.len() + taken.len();
     entries.sum::<usize>() + copy.channel.as_str().len() + known * ENTRY_BYTES
 }
 

@@ -86,13 +86,24 @@ impl Stream {
 
     /// Takes over what a copy has and this stream lacks. If the two had parted, the line of the
     /// higher epoch becomes the stream.
-    pub fn merge(&mut self, mut copy: StreamCopy, now: Millis) -> Merged {
+    pub fn merge(&mut self, copy: StreamCopy, now: Millis) -> Merged {
+        self.merge_from(copy, false, now)
+    }
+
+    /// The same; what the slot's `owner` has told its followers of gaps, it has told them.
+    pub fn merge_from(&mut self, mut copy: StreamCopy, owner: bool, now: Millis) -> Merged {
         let ours = self.sides.clone();
         let mut theirs = Sides::from_copy(std::mem::take(&mut copy.sides));
-        let (gone_here, gone_there) = (self.sides.take_gone(), theirs.take_gone());
+        let (here, there) = (self.sides.take_line(), theirs.take_line());
         let (gap, last) = (copy.gap, copy.lineage.last().map(|turn| turn.epoch));
-        let stood = self.top;
+        let (stood, theirs_stays) = match (self.top, copy.top) {
+            (0, 1..) => (0, true),
+            (stood @ 1.., 0) => (stood, false),
+            (stood, _) => (stood, last >= Some(self.epoch())),
+        };
         self.sides.union(theirs);
+        // What a line has taken in says nothing of another that takes its place.
+        self.sides.add_taken(if theirs_stays { &there } else { &here });
         let both = self.sides.clone();
         let merged = self.merge_line(copy, now);
         if merged == Merged::Hole {
@@ -100,15 +111,15 @@ impl Stream {
             return merged;
         }
         self.sides.union(both);
-        let theirs_stays = last == Some(self.epoch());
-        let same = theirs_stays && !matches!(merged, Merged::Forked(_));
-        if same {
+        let (stays, goes) = if theirs_stays { (&there, &here) } else { (&here, &there) };
+        if !theirs_stays || matches!(merged, Merged::Forked(_)) {
+            self.note_gone(stays, goes);
+        } else {
             self.gap = self.gap.max(gap);
+            self.join_gone((&here, stood), (&there, owner));
         }
-        match theirs_stays && !same {
-            true => self.note_gone(gone_there, gone_here, None),
-            false => self.note_gone(gone_here, gone_there, same.then_some(stood)),
-        }
+        self.sides.add_taken(&here);
+        self.sides.add_taken(&there);
         self.forget_sides();
         merged
     }

@@ -18,7 +18,8 @@ pub const SIDES_MAX: usize = 256;
 /// it twice.
 pub const SIDE_NAMES_MAX: usize = 4_096;
 
-/// See the module. Two of them together are the union of both, in whatever order they meet.
+/// See the module. Two of them together are the union of both, in whatever order they meet, but for what
+/// means one line alone.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Sides {
     epochs: BTreeMap<StreamEpoch, Side>,
@@ -31,7 +32,20 @@ pub(super) struct Sides {
 
 /// Up to where sides had dropped what isn't known here, each with the offset of the line before which
 /// nobody resumes who hasn't been there: the one behind the line's end when that was learned.
-pub(super) type Gone = BTreeMap<Position, u64>;
+type Gone = BTreeMap<Position, u64>;
+
+/// What sides mean for one line alone.
+#[derive(Default)]
+pub(super) struct OfLine {
+    gone: Gone,
+    taken: BTreeMap<StreamEpoch, u64>,
+}
+
+impl OfLine {
+    fn has_taken(&self, name: Position) -> bool {
+        reaches(&self.taken, name)
+    }
+}
 
 /// What somebody has seen who stands at a position.
 pub(super) struct Seen {
@@ -73,9 +87,15 @@ impl Sides {
         self.names.keys().copied().chain(begins).chain(self.gone.keys().copied()).chain(taken)
     }
 
-    /// Takes what is gone out: its offsets mean one line alone.
-    pub(super) fn take_gone(&mut self) -> Gone {
-        std::mem::take(&mut self.gone)
+    /// Takes out what means one line alone.
+    pub(super) fn take_line(&mut self) -> OfLine {
+        OfLine { gone: std::mem::take(&mut self.gone), taken: std::mem::take(&mut self.taken) }
+    }
+
+    /// Adds up to where a line has taken in others.
+    pub(super) fn add_taken(&mut self, line: &OfLine) {
+        add(&mut self.taken, line.taken.iter().map(|(epoch, upto)| (*epoch, *upto)));
+        self.shorten();
     }
 
     /// The offsets of the line that a gap lies before.
@@ -85,7 +105,7 @@ impl Sides {
 
     /// Whether what a side had up to one of its names is on this line, or announced as gone.
     fn has_taken(&self, name: Position) -> bool {
-        self.taken.get(&name.epoch).is_some_and(|upto| *upto >= name.offset)
+        reaches(&self.taken, name)
     }
 
     /// Whether a name is one of a side's, and known.
@@ -98,7 +118,7 @@ impl Sides {
         self.epochs.contains_key(&epoch)
     }
 
-    /// Adds what another has.
+    /// Adds what another has. Of what means one line alone both are to mean this one.
     pub(super) fn union(&mut self, other: Self) {
         self.epochs.extend(other.epochs);
         self.names.extend(other.names);
@@ -249,21 +269,42 @@ impl Stream {
         }
     }
 
-    /// What becomes of gaps when a line has met another: those of the line that stays, and what only the
-    /// other was told to be gone. If both are the same line and this one `stood` before such a gap, who
-    /// follows it comes to that; else they have passed the place, or never will, and it begins here.
-    pub(super) fn note_gone(&mut self, stays: Gone, goes: Gone, stood: Option<u64>) {
-        for (last, before) in goes {
-            let (known, comes) = (stays.contains_key(&last), stood.is_some_and(|top| top < before));
-            if comes || known && stood.is_some() {
-                add(&mut self.sides.gone, [(last, before)]);
-            } else if !known && self.is_aside(last) {
-                self.begin_gap(last);
+    /// What becomes of gaps when a line has met another that had parted from it, or goes on from it:
+    /// those of the line that stays, and here begins what only the other was told to be gone.
+    pub(super) fn note_gone(&mut self, stays: &OfLine, goes: &OfLine) {
+        for last in goes.gone.keys() {
+            let known = stays.gone.contains_key(last) || stays.has_taken(*last);
+            if !known && self.is_aside(*last) {
+                self.begin_gap(*last);
             } else {
-                add(&mut self.sides.gone, [(last, 0)]);
+                add(&mut self.sides.gone, [(*last, 0)]);
             }
         }
-        add(&mut self.sides.gone, stays);
+        add(&mut self.sides.gone, stays.gone.iter().map(|(last, before)| (*last, *before)));
+        self.shorten_gone();
+    }
+
+    /// The same for a copy of the same line, up to whose end this one `stood` before. Where a gap is
+    /// known to both it lies; if only one knows it, those who follow the other may have passed it untold:
+    /// then it begins here. The slot's `owner` knows what it has told.
+    pub(super) fn join_gone(&mut self, ours: (&OfLine, u64), theirs: (&OfLine, bool)) {
+        let ((ours, stood), (theirs, owner)) = (ours, theirs);
+        let mut untold = Vec::new();
+        for (last, before) in &theirs.gone {
+            let known = owner || ours.gone.contains_key(last) || ours.has_taken(*last);
+            if stood >= *before && !known && self.is_aside(*last) {
+                untold.push(*last);
+            }
+        }
+        for (last, before) in &ours.gone {
+            if !theirs.gone.contains_key(last) && stood < *before && *before <= self.top {
+                untold.push(*last);
+            }
+        }
+        for line in [ours, theirs] {
+            add(&mut self.sides.gone, line.gone.iter().map(|(last, before)| (*last, *before)));
+        }
+        untold.into_iter().for_each(|last| self.begin_gap(last));
         self.shorten_gone();
     }
 
@@ -324,4 +365,9 @@ fn add<K: Ord>(all: &mut BTreeMap<K, u64>, more: impl IntoIterator<Item = (K, u6
         let known = all.entry(key).or_default();
         *known = number.max(*known);
     }
+}
+
+/// Whether a name is among those that were taken in, by epoch up to an offset.
+fn reaches(taken: &BTreeMap<StreamEpoch, u64>, name: Position) -> bool {
+    taken.get(&name.epoch).is_some_and(|upto| *upto >= name.offset)
 }

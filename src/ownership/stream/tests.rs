@@ -369,6 +369,71 @@ fn what_another_line_has_dropped_is_announced_as_a_gap() {
     assert_eq!(greater.resume(stood, READ_LEN_MAX), Resume::Gone);
 }
 
+/// A stream of which both know the last, and a side that has dropped all but two of eight.
+fn met_late() -> (Stream, Stream) {
+    let (ours, mut side) = parted(100);
+    side.options.history_size = 2;
+    (8..=13).for_each(|number| _ = publish(&mut side, 2, number));
+    (ours, side)
+}
+
+#[test]
+fn a_gap_lies_behind_what_a_copy_was_told_that_knew_nothing_of_it() {
+    let (line, side) = met_late();
+    let (mut lagging, mut owner) = (line.clone(), line);
+    let stood = [31, 32, 33].map(|number| publish(&mut owner, 3, number))[2];
+    // Whoever claims has met the side, and then takes over what the last owner went on with.
+    lagging.merge(copy(&side, 0), NOW);
+    let mut claimant = lagging.clone();
+    assert_eq!(claimant.merge(copy(&owner, 0), NOW), Merged::Extended);
+    assert_eq!(claimant.resume(stood, READ_LEN_MAX), Resume::Gone);
+    // In the other order it is the same.
+    let mut other = owner;
+    other.merge(copy(&side, 0), NOW);
+    other.merge(copy(&lagging, 0), NOW);
+    assert_eq!(other.gaps().max(), claimant.gaps().max());
+}
+
+#[test]
+fn a_follower_takes_a_gap_as_its_owner_has_told_it() {
+    let (mut owner, side) = met_late();
+    let mut follower = owner.clone();
+    owner.merge(copy(&side, 0), NOW);
+    for number in 31..=33 {
+        let at = publish(&mut owner, 4, number);
+        follower.merge(copy(&owner, at.offset - 1), NOW);
+        if number == 31 {
+            // As if what came of the log told nothing of sides.
+            follower.sides = Sides::default();
+        }
+    }
+    follower.sides = Sides::default();
+    follower.merge_from(owner.mark(&Channel::parse("room").expect("a name"), NOW), true, NOW);
+    assert_eq!(follower.gaps().max(), owner.gaps().max());
+}
+
+#[test]
+fn what_a_line_has_taken_in_says_nothing_of_the_line_that_takes_its_place() {
+    // A takeover within one part parted a line: its owner had gone on, and that was taken in.
+    let (mut line, common) = (stream(100, 1..=3), stream(100, 1..=3));
+    (4..=9).for_each(|number| _ = publish(&mut line, 2, number));
+    let mut before = line.clone();
+    (10..=12).for_each(|number| _ = publish(&mut before, 2, number));
+    (13..=15).for_each(|number| _ = publish(&mut line, 5, number));
+    line.merge(copy(&before, 0), NOW);
+    // It keeps little, and has dropped some of the epoch that parted.
+    line.options.history_size = 7;
+    let mut other = common;
+    (21..=22).for_each(|number| _ = publish(&mut other, 9, number));
+    publish(&mut line, 5, 16);
+    assert!(line.low > 3 && line.low < 9, "{}", line.low);
+    for (mut one, two) in [(other.clone(), line.clone()), (line, other.clone())] {
+        one.merge(copy(&two, 0), NOW);
+        assert_eq!(one.epoch(), other.epoch());
+        assert_eq!(one.resume(other.position(), READ_LEN_MAX), Resume::Gone);
+    }
+}
+
 proptest! {
     /// I11: in whatever order copies of lines meet, the same line and the same sides come of it.
     #[test]
