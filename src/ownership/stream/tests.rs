@@ -1,4 +1,6 @@
 //! Positions, bounds and merges of one stream.
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -471,5 +473,61 @@ proptest! {
         let mut grouped = meet(&order[..2]);
         grouped.merge(copy(&pair, 0), NOW);
         prop_assert_eq!(&one, &grouped);
+    }
+
+    /// I1: wherever lines had parted, whatever each had dropped by its size and in whatever order they
+    /// meet: who goes on from where it stood is given all that it hasn't seen, or isn't told to go on.
+    #[test]
+    fn nobody_goes_on_unsaid_past_what_is_gone(
+        size in 3..7_u32,
+        steps in proptest::collection::vec((0..4_usize, 1..5_u64, 0..4_usize), 4..12),
+        order in Just([0, 1, 2, 3]).prop_shuffle(),
+        pairs in any::<bool>(),
+    ) {
+        let first: Vec<u64> = (1..=3).collect();
+        let mut lines = vec![(stream(size, 1..=3), first); 4];
+        let (mut term, mut number) = (1, 3);
+        for (line, count, from) in steps {
+            if from != line && lines[from].0.position() < lines[line].0.position() {
+                lines[from] = lines[line].clone();
+            }
+            term += 1;
+            for _ in 0..count {
+                number += 1;
+                publish(&mut lines[line].0, term, number);
+                lines[line].1.push(number);
+            }
+        }
+        let mut beside = Vec::new();
+        let mut meet = |one: &Stream, other: &Stream| {
+            let mut met = one.clone();
+            if let Merged::Forked(lost) = met.merge(copy(other, 0), NOW) {
+                beside.extend(lost.into_iter().map(|(_, entry)| entry));
+            }
+            met
+        };
+        let [a, b, c, d] = order.map(|at| &lines[at].0);
+        let mut met = match pairs {
+            true => {
+                let (one, other) = (meet(a, b), meet(c, d));
+                meet(&one, &other)
+            }
+            false => [c, d].into_iter().fold(meet(a, b), |met, other| meet(&met, other)),
+        };
+        for Entry { publication, operation, .. } in beside {
+            if met.find(operation).is_none() && !met.outlived(publication.position()) {
+                publish(&mut met, term + 1, operation.number);
+            }
+        }
+        let all: HashSet<u64> = lines.iter().flat_map(|(_, told)| told.iter().copied()).collect();
+        for (line, told) in &lines {
+            if let Resume::Continued(more) = met.resume(line.position(), READ_LEN_MAX) {
+                let more = more.iter().map(|publication| publication.message.time_ms);
+                let seen: HashSet<u64> = told.iter().copied().chain(more).collect();
+                let mut unsaid: Vec<&u64> = all.difference(&seen).collect();
+                unsaid.sort_unstable();
+                prop_assert!(unsaid.is_empty(), "{unsaid:?} of {:?} at {:?}", met, line.position());
+            }
+        }
     }
 }
