@@ -19,7 +19,7 @@ pub(crate) fn check(history: &History, split: bool) -> anyhow::Result<()> {
         let mut further = history.further.contains(reader);
         for (index, event) in seen.iter().enumerate() {
             // The first publication since tells where it stands.
-            let split = split || further;
+            let elsewhere = split || further;
             further &= event.number().is_none();
             let before = &seen[index.saturating_sub(3)..index];
             let place = || format!("client {client} in {channel}: {event:?} after {before:?}");
@@ -28,7 +28,7 @@ pub(crate) fn check(history: &History, split: bool) -> anyhow::Result<()> {
                 (Seen::Continued(position), Some(held)) => {
                     let renamed = position.epoch != held.epoch;
                     // Whom the server subscribes is told where it stands behind what it had seen elsewhere.
-                    let pushed = split && channel.inbox_user().is_some();
+                    let pushed = elsewhere && channel.inbox_user().is_some();
                     let ahead = pushed && position.offset > held.offset;
                     // Who goes over to the other part while it lasts is told where that part's knowledge
                     // of its line ends, and may see the rest again.
@@ -37,12 +37,12 @@ pub(crate) fn check(history: &History, split: bool) -> anyhow::Result<()> {
                     *position
                 }
                 (Seen::Publication(position, _), Some(held)) => {
-                    let elsewhere = split && position.epoch != held.epoch;
-                    let next = match split {
+                    let other_line = elsewhere && position.epoch != held.epoch;
+                    let next = match elsewhere {
                         true => position.offset > held.offset,
                         false => position.offset == held.offset + 1,
                     };
-                    ensure!(elsewhere || next, "I3: {}", place());
+                    ensure!(other_line || next, "I3: {}", place());
                     *position
                 }
                 (_, None) => anyhow::bail!("I3: {}", place()),
@@ -92,6 +92,14 @@ mod tests {
         assert_eq!(rounds(true, &[9, 11]), (false, false));
         assert_eq!(rounds(true, &[]), (true, true));
         assert_eq!(rounds(false, &[9]), (false, false));
+        let mut back = History::default();
+        back.see(0, &channel, Seen::Began { position: at(4), at_ms: 0, gap: false });
+        back.settle(true);
+        back.see(0, &channel, Seen::Continued(at(3)));
+        assert!(
+            check(&back, false).is_err(),
+            "once the split is over nobody is told to stand further back"
+        );
     }
 
     #[test]

@@ -183,7 +183,9 @@ impl Stream {
     pub(super) fn seen(&self, position: Position) -> Option<Seen> {
         let (mut operations, mut passed) = (HashSet::new(), Vec::new());
         let upto = self.descend(position, |epoch, offsets| {
-            passed.push(Position { epoch, offset: *offsets.end() });
+            if !self.sides.gone.is_empty() {
+                passed.push(Position { epoch, offset: *offsets.end() });
+            }
             operations.extend(self.sides.operations(epoch, offsets));
         })?;
         let was_there = |gone: &Position| {
