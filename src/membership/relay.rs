@@ -9,8 +9,9 @@ use crate::protocol::ids::{Incarnation, NodeId};
 /// Relays kept a member: enough to have another one when one fails.
 pub const RELAYS_MAX: usize = 4;
 
-/// For each live member that this node has no link with, the linked peers that list it as linked,
-/// in order of their names. Members that nobody reaches are left out.
+/// For each live member that this node has no link with, the linked peers that list it as linked:
+/// first those that it lists too, since of a link that breaks one end tells before the other, then by
+/// their names. Members that nobody reaches are left out.
 pub fn relays(
     me: &NodeId,
     members: &[Arc<LiveMember>],
@@ -20,8 +21,9 @@ pub fn relays(
         members.iter().filter(|m| m.id != *me).partition(|member| linked.contains(&member.id));
     let relays_of = |member: &Arc<LiveMember>| -> Vec<Incarnation> {
         let name = NameHash::of(&member.id.name);
-        let reach = near.iter().filter(|peer| peer.facts.links.binary_search(&name).is_ok());
-        reach.map(|peer| peer.id.incarnation).take(RELAYS_MAX).collect()
+        let mut reach: Vec<_> = near.iter().filter(|peer| peer.lists(name)).collect();
+        reach.sort_by_key(|peer| !member.lists(NameHash::of(&peer.id.name)));
+        reach.iter().map(|peer| peer.id.incarnation).take(RELAYS_MAX).collect()
     };
     let reached = far.iter().map(|member| (member.id.incarnation, relays_of(member)));
     reached.filter(|(_, relays)| !relays.is_empty()).collect()
@@ -52,6 +54,20 @@ mod tests {
         let relays = relays(&members[0].id, &members, &linked);
         let expected = [(Incarnation(u128::from(b'd')), vec![Incarnation(u128::from(b'b'))])];
         assert_eq!(relays, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn who_is_listed_by_both_ends_relays_first() {
+        let members = [
+            member("a", &["b", "c"]),
+            member("b", &["a", "c", "d"]),
+            member("c", &["a", "b", "d"]),
+            member("d", &["c"]),
+        ];
+        let linked = [members[1].id.clone(), members[2].id.clone()];
+        let [b, c, d] = [1, 2, 3].map(|index| members[index].id.incarnation);
+        let relays = relays(&members[0].id, &members, &linked);
+        assert_eq!(relays, BTreeMap::from([(d, vec![c, b])]));
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl LiveMember {
     pub fn member(&self) -> Member {
         Member { id: self.id.clone(), weight: self.facts.weight }
     }
+
+    /// Whether it says that it has a link with the node of this name.
+    pub fn lists(&self, name: NameHash) -> bool {
+        self.facts.links.binary_search(&name).is_ok()
+    }
 }
 
 /// An address to have a link to.
