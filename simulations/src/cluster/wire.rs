@@ -7,7 +7,11 @@ use orbweb::gateway::PATH;
 use orbweb::gateway::socket::Socket;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
+
+/// What is read at once. The library clears so much before each read, and most bring one short frame.
+const READ_BYTES: usize = 4 * 1024;
 
 /// What came.
 pub(super) enum Frame {
@@ -44,7 +48,9 @@ impl<S: Socket> Wire<S> {
     /// Shakes hands with the node behind the socket.
     pub(super) async fn open(socket: S) -> anyhow::Result<Self> {
         let request = format!("ws://orbweb.test{PATH}").into_client_request()?;
-        let mut shaken = tungstenite::client(request, Stream(socket));
+        let config = WebSocketConfig::default().read_buffer_size(READ_BYTES);
+        let mut shaken =
+            tungstenite::client::client_with_config(request, Stream(socket), Some(config));
         loop {
             match shaken {
                 Ok((socket, _)) => return Ok(Self(socket)),
