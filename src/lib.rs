@@ -12,6 +12,7 @@
 //! - [`ownership`]: the core beside the slots: placement, claims, streams.
 //! - [`mutant`]: rules of the cores that a test build can switch off.
 //! - [`protocol`]: the words: ids, channels, client frames, peer frames, codes.
+//! - [`small_map`]: a map that is small while it has few entries.
 //! - [`tasks`]: what runs the tasks in which a node thinks.
 #![forbid(unsafe_code)]
 
@@ -27,4 +28,5 @@ pub mod node;
 pub mod ownership;
 pub mod peers;
 pub mod protocol;
+pub mod small_map;
 pub mod tasks;

@@ -17,8 +17,13 @@ pub struct Hub<C, K, V> {
 #[derive(Debug)]
 struct Subscribers<K, V> {
     list: Vec<(K, V)>,
-    index: Option<HashMap<K, usize>>,
+    /// Boxed, since most channels have none.
+    index: Option<Box<Index<K>>>,
 }
+
+/// Where each subscriber is in the list.
+#[derive(Debug)]
+struct Index<K>(HashMap<K, usize>);
 
 impl<C, K, V> Default for Hub<C, K, V> {
     fn default() -> Self {
@@ -76,10 +81,11 @@ impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
         self.list.push((key, value));
         match &mut self.index {
             Some(index) => {
-                index.insert(key, self.list.len() - 1);
+                index.0.insert(key, self.list.len() - 1);
             }
             None if self.list.len() >= INDEX_FROM => {
-                self.index = Some(self.list.iter().enumerate().map(|(n, e)| (e.0, n)).collect());
+                let index = self.list.iter().enumerate().map(|(n, e)| (e.0, n)).collect();
+                self.index = Some(Box::new(Index(index)));
             }
             None => {}
         }
@@ -87,7 +93,7 @@ impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
 
     fn find(&self, key: K) -> Option<usize> {
         match &self.index {
-            Some(index) => index.get(&key).copied(),
+            Some(index) => index.0.get(&key).copied(),
             None => self.list.iter().position(|entry| entry.0 == key),
         }
     }
@@ -96,9 +102,9 @@ impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
         let Some(at) = self.find(key) else { return false };
         self.list.swap_remove(at);
         if let Some(index) = &mut self.index {
-            index.remove(&key);
+            index.0.remove(&key);
             if let Some(moved) = self.list.get(at) {
-                index.insert(moved.0, at);
+                index.0.insert(moved.0, at);
             }
         }
         // Half of the threshold, so that a channel on it doesn't build its index over and over.

@@ -12,6 +12,7 @@ use crate::protocol::ids::{ClientId, Position, Slot};
 use crate::protocol::message::ClientInfo;
 use crate::protocol::peer::ChannelInterest;
 use crate::protocol::user::UserState;
+use crate::small_map::SmallMap;
 
 /// Shards with subscribers.
 pub type Shards = SmallVec<[ShardId; 4]>;
@@ -40,9 +41,9 @@ pub struct Interest {
     /// The channel's configuration.
     pub options: ChannelOptions,
     /// Who gets its deliveries.
-    pub subscribers: BTreeMap<ClientId, Subscriber>,
+    pub subscribers: SmallMap<ClientId, Subscriber>,
     /// Subscriptions that the owner hasn't answered, by the number of the question.
-    pub joining: BTreeMap<ClientId, Joining>,
+    pub joining: SmallMap<ClientId, Joining>,
     /// How far the stream has been handed on; `None` for ephemeral channels and before the first
     /// answer.
     pub position: Option<Position>,
@@ -81,12 +82,7 @@ impl Interest {
 
     /// Removes a client that is on its way in.
     pub fn remove_joining(&mut self, client: ClientId) -> Option<Joining> {
-        let gone = self.joining.remove(&client);
-        if self.joining.is_empty() {
-            // An empty map that had an entry keeps room for eleven.
-            self.joining = BTreeMap::new();
-        }
-        gone
+        self.joining.remove(&client)
     }
 
     /// The shards that have subscribers.
@@ -115,8 +111,7 @@ impl Interest {
 /// All channels that local clients want, by slot.
 #[derive(Debug, Default)]
 pub struct Interests {
-    /// Boxed, since a map with one entry has room for eleven; so elsewhere.
-    slots: BTreeMap<Slot, BTreeMap<Channel, Box<Interest>>>,
+    slots: BTreeMap<Slot, SmallMap<Channel, Box<Interest>>>,
     channels: u64,
 }
 
@@ -132,7 +127,7 @@ impl Interests {
         if !slot.contains_key(channel) {
             self.channels += 1;
         }
-        slot.entry(channel.clone()).or_default()
+        slot.get_or_default(channel.clone())
     }
 
     /// Forgets a channel.

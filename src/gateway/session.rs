@@ -12,6 +12,7 @@ use crate::protocol::client::{Format, Push, Reply};
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::ids::ClientId;
 use crate::protocol::message::ClientInfo;
+use crate::small_map::SmallMap;
 
 use super::rules::{REQUESTS_MAX, Rules};
 
@@ -49,8 +50,7 @@ pub(super) struct Session {
     query_user: Option<Box<str>>,
     /// The SDK, if its subscribe flags tell that it takes epochs from publications.
     javascript: bool,
-    /// Boxed, since a map with one entry has room for eleven.
-    subscriptions: BTreeMap<Channel, Box<Subscription>>,
+    subscriptions: SmallMap<Channel, Subscription>,
     /// Those of them that the user's record names, which alone end when it names them no more.
     recorded: BTreeSet<Channel>,
     /// Positions that the client keeps of channels that the record, not known yet, may name.
@@ -68,18 +68,19 @@ enum Phase {
     Failed,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Subscription {
     state: State,
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Positions are boxed: once it is active there is none, and it is that for long.
+#[derive(Debug, PartialEq, Eq)]
 enum State {
     /// The cores were asked; replies to earlier attempts don't count.
-    Asked { attempt: u64, from: Recover },
+    Asked { attempt: u64, from: Box<Recover> },
     /// A server-side subscription that couldn't be had yet: to be asked for again.
-    Unready { from: Recover },
+    Unready { from: Box<Recover> },
     /// Deliveries go to the client.
     Active,
     /// It is to learn by an unsubscribe push that it must subscribe again.
@@ -91,7 +92,7 @@ enum State {
 
 impl State {
     /// Whether the owner holds it for subscribed.
-    fn is_attached(self) -> bool {
+    fn is_attached(&self) -> bool {
         !matches!(self, Self::Lapsed | Self::Awaited)
     }
 }
@@ -188,7 +189,7 @@ impl Session {
             expires: None,
             query_user,
             javascript: false,
-            subscriptions: BTreeMap::new(),
+            subscriptions: SmallMap::default(),
             recorded: BTreeSet::new(),
             claimed: BTreeMap::new(),
             attempts: 0,

@@ -10,6 +10,7 @@ use crate::protocol::channel::Channel;
 use crate::protocol::ids::{ClientId, Incarnation, Position};
 use crate::protocol::message::ClientInfo;
 use crate::protocol::peer::{ChannelInterest, FRAME_BYTES_MAX, Mark, Span};
+use crate::small_map::SmallMap;
 
 /// Clients that a channel's presence holds at most; further ones are subscribed, but not shown.
 pub const PRESENT_MAX: usize = 20_000;
@@ -34,7 +35,7 @@ pub struct ChannelAudience {
     pub gateways: Gateways,
     /// Whether subscribers are told of others.
     pub join_leave: bool,
-    present: BTreeMap<ClientId, Box<(Incarnation, ClientInfo)>>,
+    present: SmallMap<ClientId, Box<(Incarnation, ClientInfo)>>,
     present_bytes: usize,
     /// Clients for whom presence had no room.
     unshown: BTreeMap<ClientId, Incarnation>,
@@ -54,7 +55,7 @@ pub struct Change {
 /// See the module.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Audience {
-    channels: BTreeMap<Channel, Box<ChannelAudience>>,
+    channels: SmallMap<Channel, Box<ChannelAudience>>,
 }
 
 impl Audience {
@@ -77,7 +78,7 @@ impl Audience {
         join_leave: bool,
         info: Option<ClientInfo>,
     ) -> Option<Change> {
-        let audience = self.channels.entry(channel.clone()).or_default();
+        let audience = self.channels.get_or_default(channel.clone());
         audience.join_leave = join_leave;
         if let Err(at) = audience.gateways.binary_search(&gateway) {
             audience.gateways.insert(at, gateway);

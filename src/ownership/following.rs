@@ -36,6 +36,13 @@ impl Following {
         self.epoch
     }
 
+    /// Gives back room in which nothing waits.
+    pub(super) fn shrink(&mut self) {
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+    }
+
     /// Publications of the owner's log that may not have their places yet.
     pub(super) fn unplaced(&self) -> HashSet<(&Channel, Position)> {
         let places = self.pending.iter().filter_map(|(_, place)| match place {

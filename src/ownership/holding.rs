@@ -19,6 +19,7 @@ use crate::protocol::ids::{Epoch, Incarnation, Position, StreamEpoch};
 use crate::protocol::message::{Message, OperationId, Publication};
 use crate::protocol::peer::Change;
 use crate::protocol::time::Millis;
+use crate::small_map::SmallMap;
 pub use copies::COPY_BYTES;
 pub(super) use copies::ENTRY_BYTES;
 pub(super) use digest::update_position;
@@ -34,13 +35,12 @@ pub const GATEWAYS_MAX: usize = 1_024;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Holding {
-    /// Boxed, since a map with one entry has room for eleven.
-    streams: BTreeMap<Channel, Box<Stream>>,
-    applied: BTreeMap<Incarnation, u64>,
+    streams: SmallMap<Channel, Box<Stream>>,
+    applied: SmallMap<Incarnation, u64>,
     loose: BTreeMap<Channel, Vec<Loose>>,
     keys: Keys,
     /// By the users' inboxes.
-    users: BTreeMap<Channel, Record>,
+    users: SmallMap<Channel, Record>,
     /// Of the present content, once it was asked for.
     digest: Cell<Option<u64>>,
 }
@@ -122,7 +122,7 @@ impl Holding {
 impl Holding {
     /// Notes that an operation was applied.
     fn note(&mut self, operation: OperationId) {
-        let last = self.applied.entry(operation.gateway).or_insert(0);
+        let last = self.applied.get_or_default(operation.gateway);
         *last = operation.number.max(*last);
     }
 
@@ -163,7 +163,7 @@ impl Holding {
         self.note(operation);
         self.keys.remember(channel, key, operation, now);
         let begin = || Box::new(Stream::new(options, StreamEpoch { epoch, index }, now));
-        let stream = self.streams.entry(channel.clone()).or_insert_with(begin);
+        let stream = self.streams.get_or_insert_with(channel.clone(), begin);
         stream.append(epoch, index, options, operation, message, now)
     }
 

@@ -1,6 +1,6 @@
 //! The log of one owned slot: its changes in order, who holds them, and what waits for them to be
 //! committed. Pure bookkeeping of the owner; it sends nothing.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -13,6 +13,7 @@ use crate::protocol::message::OperationId;
 use crate::protocol::peer::Change;
 use crate::protocol::time::Millis;
 use crate::protocol::user::{Field, Stamped};
+use crate::small_map::SmallMap;
 
 /// Committed changes kept for followers that lag, a slot; who lags more pulls a copy instead.
 pub(super) const KEPT_MAX: usize = 8_192;
@@ -125,11 +126,10 @@ pub(super) struct Log {
     copies: u64,
     outdated: bool,
     pub(super) waiting: VecDeque<Waiting>,
-    /// Boxed, since a map with one entry has room for eleven.
-    pub(super) followers: BTreeMap<Incarnation, Box<Follower>>,
+    pub(super) followers: SmallMap<Incarnation, Follower>,
     /// The highest number of each gateway's operations that changed nothing, since what they ask for
     /// was done before under another number: such stand in no log, and yet what follows them is next.
-    needless: BTreeMap<Incarnation, u64>,
+    needless: SmallMap<Incarnation, u64>,
     /// The last change when room was last given back.
     last_before: u64,
 }
@@ -148,15 +148,15 @@ impl Log {
             copies: 0,
             outdated: false,
             waiting: VecDeque::new(),
-            followers: BTreeMap::new(),
-            needless: BTreeMap::new(),
+            followers: SmallMap::default(),
+            needless: SmallMap::default(),
             last_before: 0,
         }
     }
 
     /// Notes that an operation changes nothing.
     pub(super) fn note_needless(&mut self, operation: OperationId) {
-        let last = self.needless.entry(operation.gateway).or_insert(0);
+        let last = self.needless.get_or_default(operation.gateway);
         *last = operation.number.max(*last);
     }
 
@@ -265,7 +265,7 @@ impl Log {
             retry_ms: 0,
             spare,
         };
-        self.followers.insert(node, Box::new(new));
+        self.followers.insert(node, new);
     }
 
     fn next_copy(&mut self) -> u64 {

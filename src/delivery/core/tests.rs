@@ -238,7 +238,7 @@ impl Mesh {
 
 fn view(nodes: &[Incarnation]) -> View {
     let id = |node: &Incarnation| NodeId {
-        name: format!("n{}", node.0).parse().expect("a name"),
+        name: format!("n{}", { node.0 }).parse().expect("a name"),
         incarnation: *node,
     };
     View::new(nodes.iter().map(|node| Member { id: id(node), weight: 1 }))

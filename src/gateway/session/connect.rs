@@ -122,8 +122,8 @@ impl Session {
         };
         self.attempts += 1;
         let attempt = self.attempts;
-        let state = State::Asked { attempt, from };
-        let subscription = Box::new(Subscription { state, kind: Kind::ServerSide });
+        let state = State::Asked { attempt, from: Box::new(from) };
+        let subscription = Subscription { state, kind: Kind::ServerSide };
         self.subscriptions.insert(channel.clone(), subscription);
         let ask = Ask::Subscribe {
             client: self.client,
@@ -143,13 +143,14 @@ impl Session {
         effects: &mut Effects,
     ) {
         let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
-        let State::Asked { attempt: current, from } = subscription.state else { return };
-        if current != attempt {
+        let State::Asked { attempt: current, from } = &subscription.state else { return };
+        let from = **from;
+        if *current != attempt {
             return;
         }
         let CoreReply::Subscribed { position, recovered, publications, user } = reply else {
             // Not ready, or not known to be: the client keeps its position meanwhile.
-            subscription.state = State::Unready { from };
+            subscription.state = State::Unready { from: Box::new(from) };
             self.settle(None, scene, effects);
             return;
         };
@@ -230,10 +231,10 @@ impl Session {
             subs.push((ready.channel.as_str(), result));
         }
         for (channel, subscription) in &self.subscriptions {
-            let (State::Unready { from } | State::Asked { from, .. }) = subscription.state else {
+            let (State::Unready { from } | State::Asked { from, .. }) = &subscription.state else {
                 continue;
             };
-            subs.extend(kept(channel, from));
+            subs.extend(kept(channel, **from));
         }
         // What the record would have said of these is still to come.
         subs.extend(self.claimed.iter().filter_map(|(channel, from)| kept(channel, *from)));
@@ -263,8 +264,8 @@ impl Session {
         let unready: Vec<_> = self
             .subscriptions
             .iter()
-            .filter_map(|(channel, subscription)| match subscription.state {
-                State::Unready { from } => Some((channel.clone(), from)),
+            .filter_map(|(channel, subscription)| match &subscription.state {
+                State::Unready { from } => Some((channel.clone(), **from)),
                 _ => None,
             })
             .collect();
@@ -272,7 +273,7 @@ impl Session {
             if self.ask_server_side(channel.clone(), from, scene, effects).is_err()
                 && let Some(subscription) = self.subscriptions.get_mut(&channel)
             {
-                subscription.state = State::Unready { from };
+                subscription.state = State::Unready { from: Box::new(from) };
             }
         }
     }

@@ -84,7 +84,7 @@ impl Session {
                 connecting.waiting -= 1;
             }
             if let Some(subscription) = self.subscriptions.get_mut(channel) {
-                subscription.state = State::Unready { from };
+                subscription.state = State::Unready { from: Box::new(from) };
             }
         }
     }

@@ -58,8 +58,9 @@ impl Session {
             recover: from,
         };
         self.ask(channel.clone(), namespace.options(), ask, expects, effects)?;
-        let subscription = Subscription { state: State::Asked { attempt, from }, kind };
-        self.subscriptions.insert(channel, Box::new(subscription));
+        let subscription =
+            Subscription { state: State::Asked { attempt, from: Box::new(from) }, kind };
+        self.subscriptions.insert(channel, subscription);
         Ok(())
     }
 
@@ -158,13 +159,14 @@ impl Session {
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let channel = channel(&request.channel)?;
-        match self.subscriptions.get(&channel).map(Box::as_ref) {
+        match self.subscriptions.get(&channel) {
             Some(Subscription { kind: Kind::ServerSide, .. }) => {
                 return Err(ErrorCode::PermissionDenied.into());
             }
-            Some(&Subscription { state, .. }) => {
+            Some(Subscription { state, .. }) => {
+                let attached = state.is_attached();
                 self.subscriptions.remove(&channel);
-                if state.is_attached() {
+                if attached {
                     self.let_go(channel, scene, effects);
                 }
             }

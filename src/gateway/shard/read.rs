@@ -29,6 +29,10 @@ impl<S: Socket> Shard<S> {
         let client = ClientId(rand::random());
         let now = shard.wheel.now();
         let generation = shard.generation;
+        if shard.connections.len() == shard.connections.capacity() {
+            // By an eighth: of thousands of connections, room for as many again would be empty.
+            shard.connections.reserve_exact(shard.connections.len().max(512) / 8);
+        }
         let index = shard.connections.insert(Connection {
             generation,
             socket: socket.clone(),

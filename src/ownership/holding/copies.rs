@@ -73,7 +73,7 @@ impl Holding {
         self.changed();
         let mut whole = true;
         for user in copy.users {
-            let record = self.users.entry(user.user.clone()).or_insert_with(|| Record::new(now));
+            let record = self.users.get_or_insert_with(user.user.clone(), || Record::new(now));
             record.merge(user, now);
         }
         self.users.retain(|_, record| !record.is_empty());

@@ -31,7 +31,7 @@ impl Holding {
         if let Some(operation) = operation {
             self.note(operation);
         }
-        let record = self.users.entry(user.clone()).or_insert_with(|| Record::new(now));
+        let record = self.users.get_or_insert_with(user.clone(), || Record::new(now));
         record.apply(stamped, ttl_ms, now);
     }
 

@@ -43,7 +43,10 @@ fn who_lags_behind_and_who_stands_in_for_it_hold_a_copy_together() {
 fn nobody_is_whole_without_a_copy_of_what_came_beside_the_log() {
     let mut log = Log::new(true);
     log.add_follower(SLOW, false, Millis(0));
-    assert!(log.followers[&SLOW].is_whole(), "it was there from the first change on");
+    assert!(
+        log.followers.get(&SLOW).is_some_and(Follower::is_whole),
+        "it was there from the first change on"
+    );
     log.outdate();
     log.add_follower(SPARE, false, Millis(0));
     assert!(log.followers.values().all(|follower| !follower.is_whole()));

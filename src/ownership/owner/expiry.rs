@@ -39,6 +39,9 @@ impl Ownership {
                 log.forget_gateways(|gateway| world.lives(gateway));
                 log.shrink();
             }
+            if let Some(following) = self.following.get_mut(slot) {
+                following.shrink();
+            }
             let mut preference = world.placement.preference(*slot).take(copies);
             let mine = role != Role::Idle || preference.any(|node| node == self.me);
             match (mine, self.kept.get(slot)) {
