@@ -55,7 +55,7 @@ pub struct Interest {
     pub user: UserState,
     /// The question by which that is being asked for.
     pub asking: Option<u64>,
-    shards: SmallVec<[(ShardId, u32); 4]>,
+    shards: SmallVec<[(ShardId, u32); 2]>,
 }
 
 impl Interest {

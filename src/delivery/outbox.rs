@@ -31,7 +31,10 @@ pub struct Full;
 /// Frames in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    frames: VecDeque<Bytes>,
+    /// Kept apart: most frames leave before the next one comes, and need no queue.
+    first: Option<Bytes>,
+    /// What is behind it; nothing if there is no first.
+    rest: VecDeque<Bytes>,
     bytes: usize,
     /// Bytes of answers pushed since it was last empty; they don't count for the limit.
     owed: usize,
@@ -46,8 +49,7 @@ impl Outbox {
             return Err(Full);
         }
         self.owed += frame.len();
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.push(frame);
         Ok(())
     }
 
@@ -56,22 +58,34 @@ impl Outbox {
         if self.bytes + frame.len() > OUTBOX_BYTES_MAX + self.owed {
             return Err(Full);
         }
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.push(frame);
         Ok(())
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        match self.first {
+            None => self.first = Some(frame),
+            Some(_) => self.rest.push_back(frame),
+        }
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Bytes> {
+        self.first.iter().chain(&self.rest)
     }
 
     /// Drops all frames but the rest of one that has been begun, and adds `last` regardless of the
     /// limit: what a connection is told when it is closed for slowness.
     pub fn cut_short(&mut self, last: Bytes) {
-        self.frames.truncate(usize::from(self.begun));
-        self.frames.push_back(last);
-        self.bytes = self.frames.iter().map(Bytes::len).sum();
+        self.first.take_if(|_| !self.begun);
+        self.rest.clear();
+        self.bytes = self.first.as_ref().map_or(0, Bytes::len);
+        self.push(last);
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.first.is_none()
     }
 
     /// Bytes that wait.
@@ -81,31 +95,30 @@ impl Outbox {
 
     /// What to write next.
     pub fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
-        self.frames.iter().take(WRITE_SLICES_MAX).map(|frame| IoSlice::new(frame)).collect()
+        self.frames().take(WRITE_SLICES_MAX).map(|frame| IoSlice::new(frame)).collect()
     }
 
     /// Takes off what was written.
     pub fn advance(&mut self, mut written: usize) {
         self.bytes -= written.min(self.bytes);
-        while let Some(first) = self.frames.front_mut() {
+        while let Some(first) = &mut self.first {
             if first.len() > written {
                 first.advance(written);
                 self.begun |= written > 0;
                 return;
             }
             written -= first.len();
-            self.frames.pop_front();
+            self.first = self.rest.pop_front();
             self.begun = false;
         }
         self.owed = 0;
-        self.frames.shrink_to(IDLE_CAPACITY);
+        self.rest.shrink_to(IDLE_CAPACITY);
     }
 
     /// Moves the frames of another outbox behind those of this one.
     pub fn append(&mut self, other: Self) {
-        self.bytes += other.bytes;
         self.owed += other.owed;
-        self.frames.extend(other.frames);
+        other.first.into_iter().chain(other.rest).for_each(|frame| self.push(frame));
     }
 }
 

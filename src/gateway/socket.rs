@@ -1,6 +1,6 @@
 //! The socket seam: all that a shard knows of a client's socket. TCP in production; anything else
 //! that the caller brings, such as the in-memory pair here, in tests and simulation.
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
@@ -16,9 +16,9 @@ pub trait Socket: 'static {
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Tells the client that nothing more comes; it can still be read.
     fn end_writing(&self);
-    /// Waits until reading may succeed. Cancel-safe.
+    /// Waits until reading may succeed, in one task at a time. Cancel-safe.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
-    /// Waits until writing may succeed. Cancel-safe.
+    /// Waits until writing may succeed, in one task at a time. Cancel-safe.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 }
 
@@ -56,12 +56,14 @@ impl Socket for TcpStream {
         let _ended = socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write);
     }
 
+    // Each connection waits in one of these: the library's own futures are larger, since several tasks
+    // could wait at once.
     fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        Self::readable(self)
+        poll_fn(|context| self.poll_read_ready(context))
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        Self::writable(self)
+        poll_fn(|context| self.poll_write_ready(context))
     }
 }
 

@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::rare::Rare;
 use super::stream::{Entry, Stream};
 use super::user::Record;
 use crate::protocol::channel::{Channel, ChannelOptions};
@@ -38,7 +39,7 @@ pub struct Holding {
     streams: SmallMap<Channel, Box<Stream>>,
     applied: SmallMap<Incarnation, u64>,
     loose: BTreeMap<Channel, Vec<Loose>>,
-    keys: Keys,
+    keys: Rare<Keys>,
     /// By the users' inboxes.
     users: SmallMap<Channel, Record>,
     /// Of the present content, once it was asked for.

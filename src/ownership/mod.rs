@@ -16,6 +16,7 @@ pub mod owner;
 pub mod parked;
 pub mod placement;
 pub mod pull;
+mod rare;
 pub mod replication;
 mod requests;
 pub mod serving;

@@ -82,7 +82,7 @@ macro_rules! hex_u128 {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(from = "(u64, u64)", into = "(u64, u64)")]
         // As an aligned u128 it would add eight idle bytes to nearly all that it is a part of.
-        #[repr(packed(8))]
+        #[repr(C, packed(8))]
         pub struct $name(pub u128);
 
         impl From<(u64, u64)> for $name {

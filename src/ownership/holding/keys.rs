@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Holding;
 use crate::mutant::{Rule, without};
+use crate::ownership::rare::{Nothing, Rare};
 use crate::protocol::channel::Channel;
 use crate::protocol::ids::Position;
 use crate::protocol::message::OperationId;
@@ -27,13 +28,17 @@ type Operations = SmallVec<[(OperationId, Millis); 1]>;
 
 /// See the module.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Keys {
+pub(in crate::ownership) struct Keys {
     known: BTreeMap<(Channel, Arc<str>), Operations>,
     /// The key of each of these operations.
-    of_operations: HashMap<OperationId, Arc<str>>,
+    of_operations: BTreeMap<OperationId, Arc<str>>,
 }
 
-impl Keys {
+impl Nothing for Keys {
+    const NOTHING: &'static Self = &Self { known: BTreeMap::new(), of_operations: BTreeMap::new() };
+}
+
+impl Rare<Keys> {
     /// Notes that a publication has a key, if it has one.
     pub(super) fn remember(
         &mut self,
@@ -47,7 +52,17 @@ impl Keys {
         }
     }
 
-    /// The same until a time that another node knows.
+    /// Forgets what has ended.
+    pub(super) fn expire(&mut self, now: Millis) {
+        if !self.is_empty() {
+            self.forget_ended(now);
+            self.tidy();
+        }
+    }
+}
+
+impl Keys {
+    /// Notes that an operation has a key, until a time that another node may know.
     pub(super) fn insert(
         &mut self,
         channel: Channel,
@@ -132,7 +147,7 @@ impl Keys {
         self.known.is_empty()
     }
 
-    pub(super) fn expire(&mut self, now: Millis) {
+    fn forget_ended(&mut self, now: Millis) {
         let of_operations = &mut self.of_operations;
         self.known.retain(|_, operations| {
             operations.retain(|(operation, expires)| {

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 use super::{Entry, Stream, name_in};
 use crate::mutant::{Rule, without};
+use crate::ownership::rare::{Nothing, Rare};
 use crate::protocol::ids::{Position, StreamEpoch};
 use crate::protocol::message::OperationId;
 use crate::protocol::peer::{Side, SidesCopy, Turn};
@@ -20,14 +21,26 @@ pub const SIDE_NAMES_MAX: usize = 4_096;
 
 /// See the module. Two of them together are the union of both, in whatever order they meet, but for what
 /// means one line alone.
+pub(super) type Sides = Rare<Known>;
+
+/// What is known of sides.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Sides {
+pub(in crate::ownership) struct Known {
     epochs: BTreeMap<StreamEpoch, Side>,
     names: BTreeMap<Position, OperationId>,
     gone: Gone,
     /// Up to where each is on this line, or announced as gone. What another copy of it has dropped of
     /// that is news to nobody.
     taken: BTreeMap<StreamEpoch, u64>,
+}
+
+impl Nothing for Known {
+    const NOTHING: &'static Self = &Self {
+        epochs: BTreeMap::new(),
+        names: BTreeMap::new(),
+        gone: BTreeMap::new(),
+        taken: BTreeMap::new(),
+    };
 }
 
 /// Up to where sides had dropped what isn't known here, each with the offset of the line before which
@@ -59,12 +72,12 @@ pub(super) struct Seen {
 
 impl Sides {
     pub(super) fn from_copy(copy: SidesCopy) -> Self {
-        let mut sides = Self {
+        let mut sides = Self::new(Known {
             epochs: copy.epochs.into_iter().collect(),
             names: copy.names.into_iter().collect(),
             gone: copy.gone.into_iter().collect(),
             taken: copy.taken.into_iter().collect(),
-        };
+        });
         sides.shorten();
         sides
     }
@@ -89,11 +102,17 @@ impl Sides {
 
     /// Takes out what means one line alone.
     pub(super) fn take_line(&mut self) -> OfLine {
+        if self.gone.is_empty() && self.taken.is_empty() {
+            return OfLine::default();
+        }
         OfLine { gone: std::mem::take(&mut self.gone), taken: std::mem::take(&mut self.taken) }
     }
 
     /// Adds up to where a line has taken in others.
     pub(super) fn add_taken(&mut self, line: &OfLine) {
+        if line.taken.is_empty() {
+            return;
+        }
         add(&mut self.taken, line.taken.iter().map(|(epoch, upto)| (*epoch, *upto)));
         self.shorten();
     }
@@ -119,7 +138,11 @@ impl Sides {
     }
 
     /// Adds what another has. Of what means one line alone both are to mean this one.
-    pub(super) fn union(&mut self, other: Self) {
+    pub(super) fn union(&mut self, mut other: Self) {
+        if other == Self::default() {
+            return;
+        }
+        let other = other.take();
         self.epochs.extend(other.epochs);
         self.names.extend(other.names);
         add(&mut self.gone, other.gone);
@@ -282,7 +305,9 @@ impl Stream {
                 add(&mut self.sides.gone, [(*last, 0)]);
             }
         }
-        add(&mut self.sides.gone, stays.gone.iter().map(|(last, before)| (*last, *before)));
+        if !stays.gone.is_empty() {
+            add(&mut self.sides.gone, stays.gone.iter().map(|(last, before)| (*last, *before)));
+        }
         self.shorten_gone();
     }
 
@@ -303,7 +328,7 @@ impl Stream {
                 untold.push(*last);
             }
         }
-        for line in [ours, theirs] {
+        for line in [ours, theirs].into_iter().filter(|line| !line.gone.is_empty()) {
             add(&mut self.sides.gone, line.gone.iter().map(|(last, before)| (*last, *before)));
         }
         untold.into_iter().for_each(|last| self.begin_gap(last));
@@ -338,7 +363,8 @@ impl Stream {
     /// of them and what was taken in stays known, lest it is announced again. Whether anything was
     /// forgotten.
     pub(super) fn forget_sides(&mut self) -> bool {
-        let Sides { epochs, names, taken, .. } = &self.sides;
+        self.sides.tidy();
+        let Known { epochs, names, taken, .. } = &*self.sides;
         if epochs.is_empty() && names.is_empty() && taken.is_empty() {
             return false;
         }
@@ -347,7 +373,7 @@ impl Stream {
         let before = (epochs.len(), names.len(), taken.len());
         let parted = self.sides.parted(&ends);
         let low = self.low;
-        let Sides { epochs, names, taken, .. } = &mut self.sides;
+        let Known { epochs, names, taken, .. } = &mut *self.sides;
         taken.retain(|epoch, upto| ends.get(epoch).is_none_or(|end| *upto > *end));
         epochs.retain(|epoch, _| {
             let kept = parted.get(epoch).copied().flatten().is_some_and(|parted| parted >= low);
