@@ -177,7 +177,7 @@ impl<K: Ord, V> SmallMap<K, V> {
         }
     }
 
-    /// Becomes a vector if there are few, and gives its room back.
+    /// Becomes a vector if there are few; an empty one keeps no room.
     fn gather(&mut self) {
         match &mut self.0 {
             Entries::Few(few) if few.is_empty() => *few = Vec::new(),
