@@ -240,6 +240,13 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
             Self::Many(many) => many.next(),
         }
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(few) => few.size_hint(),
+            Self::Many(many) => many.size_hint(),
+        }
+    }
 }
 
 /// Entries in order, to change the values.
@@ -259,6 +266,13 @@ impl<'a, K, V> Iterator for IterMut<'a, K, V> {
             Self::Many(many) => many.next(),
         }
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(few) => few.size_hint(),
+            Self::Many(many) => many.size_hint(),
+        }
+    }
 }
 
 /// Owned entries in order.
@@ -276,6 +290,13 @@ impl<K, V> Iterator for IntoIter<K, V> {
         match self {
             Self::Few(few) => few.next(),
             Self::Many(many) => many.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(few) => few.size_hint(),
+            Self::Many(many) => many.size_hint(),
         }
     }
 }
@@ -357,6 +378,7 @@ mod tests {
                 tree.values_mut().for_each(|value| *value += 1);
                 prop_assert_eq!(small.len(), tree.len());
                 prop_assert!(small.iter().eq(tree.iter()), "{small:?}, {tree:?}");
+                prop_assert_eq!(small.iter().size_hint(), tree.iter().size_hint());
                 for key in 0..24 {
                     prop_assert_eq!(small.get(&key), tree.get(&key));
                 }

@@ -63,12 +63,8 @@ impl Holding {
         parts.done
     }
 
-    /// Adds what a copy has and this holding lacks. False if a part was missing before it.
-    pub fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
-        self.merge_from(copy, false, now)
-    }
-
-    /// The same of a copy that may come from the slot's `owner`.
+    /// Adds what a copy, which may come from the slot's `owner`, has and this holding lacks. False if a
+    /// part was missing before it.
     pub fn merge_from(&mut self, copy: SlotCopy, owner: bool, now: Millis) -> bool {
         self.changed();
         let mut whole = true;

@@ -19,6 +19,13 @@ const OPTIONS: ChannelOptions = ChannelOptions {
     join_leave: false,
 };
 
+impl Holding {
+    /// Takes over a copy that doesn't come from the slot's owner.
+    fn merge(&mut self, copy: SlotCopy, now: Millis) -> bool {
+        self.merge_from(copy, false, now)
+    }
+}
+
 fn holding(publications: u64, bytes: usize) -> Holding {
     let mut holding = Holding::default();
     let channel = Channel::parse("big").expect("a name");

@@ -85,12 +85,8 @@ impl Stream {
     }
 
     /// Takes over what a copy has and this stream lacks. If the two had parted, the line of the
-    /// higher epoch becomes the stream.
-    pub fn merge(&mut self, copy: StreamCopy, now: Millis) -> Merged {
-        self.merge_from(copy, false, now)
-    }
-
-    /// The same; what the slot's `owner` has told its followers of gaps, it has told them.
+    /// higher epoch becomes the stream. What the slot's `owner` has told its followers of gaps, it has
+    /// told them.
     pub fn merge_from(&mut self, mut copy: StreamCopy, owner: bool, now: Millis) -> Merged {
         let ours = self.sides.clone();
         let mut theirs = Sides::from_copy(std::mem::take(&mut copy.sides));
