@@ -9,11 +9,11 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
 # Function names stay for backtraces; line tables would be most of the image.
-ENV CARGO_PROFILE_RELEASE_DEBUG=0
-RUN cargo build --release --locked --package orbweb --bin orbweb
+ENV CARGO_PROFILE_DIST_DEBUG=0
+RUN cargo build --profile dist --locked --package orbweb --bin orbweb
 
 FROM debian:bookworm-slim
-COPY --from=build /src/target/release/orbweb /usr/local/bin/orbweb
+COPY --from=build /src/target/dist/orbweb /usr/local/bin/orbweb
 USER 10001:10001
 # Clients and HTTP; peers speak QUIC on the UDP port once a secret is given, and notice dead processes
 # sooner by TCP on the same number.

@@ -94,7 +94,7 @@ impl<L: Listener> Node<L> {
 
     /// The slots that it owns, in order, as of the fifth of a second before.
     pub fn owned(&self) -> Vec<SlotRange> {
-        self.status.load().owned.clone()
+        self.status.load().owned.to_vec()
     }
 
     /// Waits for something after which this node can't go on.

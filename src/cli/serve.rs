@@ -1,6 +1,7 @@
 //! `orbweb serve`: runs a node until a signal stops it.
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -31,7 +32,10 @@ pub(super) fn serve(
         true => runtime::Builder::new_current_thread(),
         false => runtime::Builder::new_multi_thread(),
     };
-    let runtime = builder.enable_all().build().context("cannot start threads")?;
+    // A message goes through several tasks: each that another thread takes over costs a wake-up.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = builder.worker_threads((cores / 2).max(1)).enable_all().build();
+    let runtime = runtime.context("cannot start threads")?;
     let node = crate::node::run(config);
     match one {
         true => LocalSet::new().block_on(&runtime, node)?,

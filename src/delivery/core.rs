@@ -10,7 +10,6 @@ use crate::ownership::attendance::Sessions;
 use crate::ownership::out::{Out, World};
 use crate::ownership::owner::Ownership;
 use crate::ownership::serving::Serving;
-use crate::ownership::table::ranges;
 use crate::ownership::validate::check;
 use crate::protocol::ids::{Incarnation, Slot};
 use crate::protocol::peer::PeerFrame;
@@ -202,8 +201,8 @@ impl Core {
         // may only hang, or this node did.
         let hope = self.ownership.misses_members(now);
         let heirs = hope || world.members.iter().chain(&world.joining).any(|node| *node != self.me);
-        let (owned, claiming) = self.ownership.roles();
-        let handed_over = owned + claiming == 0 && self.ownership.is_covered();
+        let roles = self.ownership.roles();
+        let handed_over = roles.owned + roles.claiming == 0 && self.ownership.is_covered();
         if !heirs || (handed_over && self.router.is_idle()) {
             self.drained = true;
             actions.push(Action::Drained);
@@ -212,16 +211,15 @@ impl Core {
 
     /// What the cores say of themselves.
     pub fn status(&self) -> CoreStatus {
-        let (slots_owned, slots_claiming) = self.ownership.roles();
+        let roles = self.ownership.roles();
         let (streams, parked) = self.ownership.sizes();
         let (pending, channels) = self.router.sizes();
         let copies = self.ownership.copies();
-        let owned = (0..self.slots).map(Slot).filter(|slot| self.ownership.owns(*slot));
         CoreStatus {
             view_hash: self.view_hash,
-            slots_owned,
-            owned: ranges(owned),
-            slots_claiming,
+            slots_owned: roles.owned,
+            owned: roles.ranges,
+            slots_claiming: roles.claiming,
             streams,
             pending,
             parked,

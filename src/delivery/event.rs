@@ -279,7 +279,7 @@ pub struct CoreStatus {
     /// Slots owned now.
     pub slots_owned: u32,
     /// Which these are, in order.
-    pub owned: Vec<SlotRange>,
+    pub owned: Arc<[SlotRange]>,
     /// Slots being claimed now.
     pub slots_claiming: u32,
     /// Streams held here, as owner or not.

@@ -164,6 +164,9 @@ pub(super) struct Effects {
     pub(super) close: Option<Disconnect>,
 }
 
+/// What most replies fit into: they grow no buffer.
+const REPLY_BYTES: usize = 64;
+
 /// What a session may know of the world at a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scene<'a> {
@@ -314,6 +317,7 @@ impl Session {
     }
 
     fn reply(&self, effects: &mut Effects, id: u32, reply: &Reply<'_>) {
+        effects.replies.reserve(REPLY_BYTES);
         self.format.reply(&mut effects.replies, id, reply);
     }
 

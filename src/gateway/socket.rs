@@ -1,9 +1,10 @@
 //! The socket seam: all that a shard knows of a client's socket. TCP in production; anything else
 //! that the caller brings, such as the in-memory pair here, in tests and simulation.
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::net::SocketAddr;
 
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
 pub mod memory;
@@ -44,11 +45,23 @@ pub trait Listener: Send + 'static {
 
 impl Socket for TcpStream {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, into)
+        let socket = socket2::SockRef::from(self);
+        let mut read = 0;
+        // What doesn't fill the buffer was all there is: the next try is told so without a system call.
+        let all = self.try_io(Interest::READABLE, || {
+            read = (&*socket).read(into)?;
+            let more = read == 0 || read == into.len();
+            more.then_some(()).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        all.map(|()| read).or_else(|error| if read > 0 { Ok(read) } else { Err(error) })
     }
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Self::try_write_vectored(self, slices)
+        match slices {
+            // A simpler system call for most of what is written.
+            [one] => self.try_write(one),
+            _ => Self::try_write_vectored(self, slices),
+        }
     }
 
     fn end_writing(&self) {

@@ -65,6 +65,11 @@ impl Holding {
         self.streams.iter().map(|(channel, stream)| (channel, &**stream))
     }
 
+    /// How many streams there are.
+    pub fn streams_len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// All publications that are held, on lines and beside them: channel, operation, message.
     pub fn publications(&self) -> impl Iterator<Item = (&Channel, OperationId, &Message)> {
         let lines = self

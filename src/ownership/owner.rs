@@ -7,7 +7,9 @@ mod expiry;
 mod gate;
 mod gateways;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -26,10 +28,10 @@ use super::parked::Parked;
 use super::pull::{Pull, Pulling};
 use super::replication::Due;
 use super::stray::{Show, Shown, TakenIn};
-use super::table::{Role, SlotTable};
+use super::table::{Role, SlotTable, ranges};
 use crate::mutant::{Rule, without};
 use crate::protocol::ids::{Epoch, Incarnation, Slot};
-use crate::protocol::peer::{Lane, PeerFrame};
+use crate::protocol::peer::{Lane, PeerFrame, SlotRange};
 use crate::protocol::time::Millis;
 pub(super) use backoff::Backoff;
 pub use counts::Counts;
@@ -53,6 +55,17 @@ pub(super) struct Departed {
     pub(super) told: Option<Millis>,
 }
 
+/// What a node is to all slots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Roles {
+    /// Slots owned.
+    pub owned: u32,
+    /// Slots that are being claimed or still have to be.
+    pub claiming: u32,
+    /// Which are owned, in order.
+    pub ranges: Arc<[SlotRange]>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Ownership {
@@ -60,6 +73,8 @@ pub struct Ownership {
     /// As many nodes are to hold everything, this one included.
     pub(super) copies: u8,
     pub(super) table: SlotTable,
+    /// The roles when the table had made so many turns, in this world.
+    roles_seen: RefCell<Option<(u64, Roles)>>,
     pub(super) holdings: BTreeMap<Slot, Holding>,
     pub(super) audiences: BTreeMap<Slot, Audience>,
     pub(super) claims: BTreeMap<u64, Claim>,
@@ -117,6 +132,7 @@ impl Ownership {
             me,
             copies: copies.max(1),
             table: SlotTable::new(me, slots),
+            roles_seen: RefCell::default(),
             holdings: BTreeMap::new(),
             audiences: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -186,6 +202,7 @@ impl Ownership {
         self.departed.retain(|node, departed| away(node, departed.at));
         self.heard_departed.retain(|node, at| away(node, *at));
         self.world = world;
+        self.roles_seen.take();
         self.renew_claims(now, out);
         // A slot isn't left to the dead.
         let (table, world) = (&self.table, &self.world);
@@ -335,21 +352,36 @@ impl Ownership {
         &self.world
     }
 
-    /// Slots owned, and slots that are being claimed or still have to be.
-    pub fn roles(&self) -> (u32, u32) {
+    /// What this node is to all slots.
+    pub fn roles(&self) -> Roles {
+        let turns = self.table.turns();
+        let mut seen = self.roles_seen.borrow_mut();
+        match &*seen {
+            Some((then, roles)) if *then == turns => roles.clone(),
+            _ => seen.insert((turns, self.look_at_roles())).1.clone(),
+        }
+    }
+
+    fn look_at_roles(&self) -> Roles {
         let belongs = |slot| self.world.placement.owner(slot) == Some(self.me);
-        self.table.all().fold((0, 0), |(owned, claiming), slot| match self.table.role(slot) {
+        let all = || self.table.all().map(|slot| (slot, self.table.role(slot)));
+        let owned = || all().filter(|(_, role)| matches!(role, Role::Owner { .. }));
+        let claiming = all().filter(|(slot, role)| match role {
+            Role::Claiming(_) => true,
             // To be claimed again when its backoff is over, or when this node may serve.
-            Role::Idle if belongs(slot) => (owned, claiming + 1),
-            Role::Idle => (owned, claiming),
-            Role::Claiming(_) => (owned, claiming + 1),
-            Role::Owner { .. } => (owned + 1, claiming),
-        })
+            Role::Idle => belongs(*slot),
+            Role::Owner { .. } => false,
+        });
+        Roles {
+            owned: owned().count() as u32,
+            claiming: claiming.count() as u32,
+            ranges: ranges(owned().map(|(slot, _)| slot)).into(),
+        }
     }
 
     /// Streams held, and frames parked.
     pub fn sizes(&self) -> (u64, u64) {
-        let streams = self.holdings.values().map(|holding| holding.streams().count() as u64);
+        let streams = self.holdings.values().map(|holding| holding.streams_len() as u64);
         (streams.sum(), self.parked.len() as u64)
     }
 

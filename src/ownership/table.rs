@@ -56,13 +56,19 @@ struct Cell {
 pub struct SlotTable {
     me: Incarnation,
     cells: Vec<Cell>,
+    turns: u64,
 }
 
 impl SlotTable {
     /// A table of `slots` slots without promises.
     pub fn new(me: Incarnation, slots: u16) -> Self {
         let cell = Cell { promised: Epoch::NONE, role: Role::Idle };
-        Self { me, cells: vec![cell; usize::from(slots)] }
+        Self { me, cells: vec![cell; usize::from(slots)], turns: 0 }
+    }
+
+    /// How often a role may have turned into another so far.
+    pub fn turns(&self) -> u64 {
+        self.turns
     }
 
     /// How many slots there are.
@@ -109,12 +115,14 @@ impl SlotTable {
         if epoch.owner == me {
             return Promised::Given { was: cell.role };
         }
+        self.turns += u64::from(cell.role != Role::Idle);
         Promised::Given { was: std::mem::take(&mut cell.role) }
     }
 
     /// Takes the next epoch for a claim and promises it to this node.
     pub fn begin_claim(&mut self, slot: Slot, claim: u64) -> Epoch {
         let epoch = Epoch { term: self.promised(slot).term + 1, owner: self.me };
+        self.turns += 1;
         if let Some(cell) = self.cells.get_mut(slot.index()) {
             *cell = Cell { promised: epoch, role: Role::Claiming(claim) };
         }
@@ -123,6 +131,7 @@ impl SlotTable {
 
     /// Ends a claim in ownership.
     pub fn win(&mut self, slot: Slot, now: Millis, missing: Missing) {
+        self.turns += 1;
         if let Some(cell) = self.cells.get_mut(slot.index()) {
             debug_assert_eq!(cell.promised.owner, self.me, "an owner has promised to itself");
             cell.role = Role::Owner { index: 1, won: now, missing };
@@ -131,6 +140,7 @@ impl SlotTable {
 
     /// Ends a role without a promise to another.
     pub fn give_up(&mut self, slot: Slot) {
+        self.turns += 1;
         if let Some(cell) = self.cells.get_mut(slot.index()) {
             cell.role = Role::Idle;
         }

@@ -14,6 +14,9 @@ pub(super) const LANE_BYTES_MAX: usize = RELAY_BYTES + FRAME_BYTES_MAX;
 /// Pieces of a stream taken at once: some 45 KB, so a batch stays small and a wake-up worth it.
 const CHUNKS_MAX: usize = 32;
 
+/// What most frames fit into: they grow no buffer.
+const SMALL_BYTES: usize = 512;
+
 const LENGTH_BYTES: usize = 4;
 const DIRECT: u8 = 0;
 const RELAY: u8 = 1;
@@ -85,7 +88,8 @@ pub(super) struct Encoded(Bytes);
 
 impl Encoded {
     pub(super) fn new(frame: &PeerFrame) -> Result<Self, FrameError> {
-        let mut bytes = vec![0; LENGTH_BYTES + 1];
+        let mut bytes = Vec::with_capacity(SMALL_BYTES);
+        bytes.extend_from_slice(&[0; LENGTH_BYTES + 1]);
         rmp_serde::encode::write(&mut bytes, frame)?;
         let content = bytes.len() - LENGTH_BYTES;
         if content > FRAME_BYTES_MAX {
@@ -135,6 +139,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<PeerFrame, FrameError> {
 /// Cuts a stream into frames.
 pub(super) struct FrameReader {
     stream: RecvStream,
+    chunks: Vec<Bytes>,
+    /// The beginning of a frame that isn't complete.
     buffer: BytesMut,
     limit: usize,
 }
@@ -142,19 +148,26 @@ pub(super) struct FrameReader {
 impl FrameReader {
     /// No frame's content may be longer than `limit`.
     pub(super) fn new(stream: RecvStream, limit: usize) -> Self {
-        Self { stream, buffer: BytesMut::new(), limit }
+        Self { stream, chunks: vec![Bytes::new(); CHUNKS_MAX], buffer: BytesMut::new(), limit }
     }
 
     /// Waits for at least one complete frame and takes all that are complete.
     pub(super) async fn batch(&mut self, frames: &mut Vec<Bytes>) -> Result<(), FrameError> {
-        let mut chunks: [Bytes; CHUNKS_MAX] = std::array::from_fn(|_| Bytes::new());
         self.split(frames)?;
         while frames.is_empty() {
-            let count = self.stream.read_chunks(&mut chunks).await?.ok_or(FrameError::Ended)?;
-            for chunk in &mut chunks[..count] {
-                self.buffer.extend_from_slice(&std::mem::take(chunk));
+            let read = self.stream.read_chunks(&mut self.chunks).await?;
+            for n in 0..read.ok_or(FrameError::Ended)? {
+                let mut chunk = std::mem::take(&mut self.chunks[n]);
+                // Most frames came in one piece, which needs no copy.
+                while self.buffer.is_empty()
+                    && let Some(bytes) = first(&chunk, self.limit)?
+                {
+                    chunk.advance(LENGTH_BYTES);
+                    frames.push(chunk.split_to(bytes));
+                }
+                self.buffer.extend_from_slice(&chunk);
+                self.split(frames)?;
             }
-            self.split(frames)?;
         }
         Ok(())
     }
@@ -178,17 +191,20 @@ impl FrameReader {
     }
 }
 
-/// Takes a complete frame. The length is checked before anything is kept for the frame; the buffer
-/// never holds more than came.
-fn cut(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, FrameError> {
-    let Some(head) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+/// How many bytes the content of the first frame has, if it is complete. The length is checked before
+/// anything is kept for the frame.
+fn first(bytes: &[u8], limit: usize) -> Result<Option<usize>, FrameError> {
+    let Some((head, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let bytes = u32::from_le_bytes(*head) as usize;
     if bytes > limit {
         return Err(FrameError::TooLong { bytes, limit });
     }
-    if buffer.len() < LENGTH_BYTES + bytes {
-        return Ok(None);
-    }
+    Ok((rest.len() >= bytes).then_some(bytes))
+}
+
+/// Takes a complete frame. The buffer never holds more than came.
+fn cut(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some(bytes) = first(buffer, limit)? else { return Ok(None) };
     buffer.advance(LENGTH_BYTES);
     Ok(Some(buffer.split_to(bytes).freeze()))
 }

@@ -97,7 +97,7 @@ impl Outbox {
         queue.bytes -= bytes;
         drop(queue);
         let frames = taken.len();
-        (coalesce(taken), frames)
+        (coalesce(taken, bytes), frames)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -105,9 +105,14 @@ impl Outbox {
     }
 }
 
-/// Joins small frames; large ones stay what they are.
-fn coalesce(wires: Vec<Wire>) -> Vec<Bytes> {
-    let (mut chunks, mut joined) = (Vec::new(), BytesMut::new());
+/// Joins small frames; large ones, and one alone, stay what they are. `bytes`: of all of them.
+fn coalesce(mut wires: Vec<Wire>, bytes: usize) -> Vec<Bytes> {
+    if let [alone] = &mut wires[..]
+        && alone.head.is_empty()
+    {
+        return vec![std::mem::take(&mut alone.body)];
+    }
+    let (mut chunks, mut joined) = (Vec::new(), BytesMut::with_capacity(bytes.min(COPY_BYTES_MAX)));
     for wire in wires {
         joined.extend_from_slice(&wire.head);
         if wire.body.len() <= COPY_BYTES_MAX {
@@ -148,9 +153,14 @@ mod tests {
     #[test]
     fn small_frames_leave_joined_and_in_order_around_large_ones() {
         let large = COPY_BYTES_MAX + 1;
-        let chunks = coalesce(vec![wire(0, 5), wire(3, large), wire(0, 7), wire(0, 1)]);
-        let lens: Vec<usize> = chunks.iter().map(Bytes::len).collect();
-        assert_eq!(lens, [5 + 3, large, 7 + 1]);
+        let lens = |wires: Vec<Wire>| {
+            let bytes = wires.iter().map(Wire::len).sum();
+            coalesce(wires, bytes).iter().map(Bytes::len).collect::<Vec<_>>()
+        };
+        let mixed = vec![wire(0, 5), wire(3, large), wire(0, 7), wire(0, 1)];
+        assert_eq!(lens(mixed), [5 + 3, large, 7 + 1]);
+        assert_eq!(lens(vec![wire(0, 5)]), [5]);
+        assert_eq!(lens(vec![wire(3, 5)]), [3 + 5]);
     }
 
     #[tokio::test]

@@ -17,6 +17,9 @@ use crate::gateway::session::Kind;
 use crate::gateway::socket::Socket;
 use crate::gateway::ws;
 
+/// What a push has beside channel and data, as a rule.
+const FIELDS_BYTES: usize = 256;
+
 impl<S: Socket> Shard<S> {
     pub(super) fn deliver(&mut self, delivery: &Delivery) {
         let channel = &delivery.channel;
@@ -55,11 +58,11 @@ impl<S: Socket> Shard<S> {
                 }
             }
             DeliveryBody::Join(info) => {
-                let frame = frame(&Push::Join { channel: channel.as_str(), info });
+                let frame = frame(FIELDS_BYTES, &Push::Join { channel: channel.as_str(), info });
                 self.fan_out(channel, |_| Some(&frame));
             }
             DeliveryBody::Leave(info) => {
-                let frame = frame(&Push::Leave { channel: channel.as_str(), info });
+                let frame = frame(FIELDS_BYTES, &Push::Leave { channel: channel.as_str(), info });
                 self.fan_out(channel, |_| Some(&frame));
             }
             DeliveryBody::Subscriptions(channels) => self.deliver_subscriptions(channel, channels),
@@ -157,17 +160,19 @@ fn publication(
         offset: position.map_or(0, |position| position.offset),
         epoch: tell_epoch.and(position).map(|position| position.epoch),
     };
-    frame(&Push::Publication { channel: channel.as_str(), publication })
+    let bytes = channel.as_str().len() + message.data.len() + FIELDS_BYTES;
+    frame(bytes, &Push::Publication { channel: channel.as_str(), publication })
 }
 
 /// Tells a server-side subscription where it stands.
 fn reached(channel: &Channel, position: Option<Position>) -> Bytes {
     let result = SubscribeResult { position, ..SubscribeResult::default() };
-    frame(&Push::Subscribe { channel: channel.as_str(), result })
+    frame(FIELDS_BYTES, &Push::Subscribe { channel: channel.as_str(), result })
 }
 
-fn frame(push: &Push<'_>) -> Bytes {
-    let mut payload = Vec::new();
+/// A push as a frame; `bytes`: about as many as it has.
+fn frame(bytes: usize, push: &Push<'_>) -> Bytes {
+    let mut payload = Vec::with_capacity(bytes);
     Format::Json.push(&mut payload, push);
     ws::text(&payload)
 }

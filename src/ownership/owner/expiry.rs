@@ -10,12 +10,15 @@ use crate::protocol::ids::{Position, Slot};
 use crate::protocol::peer::Change;
 use crate::protocol::time::Millis;
 
-/// Holdings looked at for expired publications in one tick.
+/// Holdings looked at for expired publications in one tick, at most.
 const EXPIRED_PER_TICK: usize = 64;
+/// In how many ticks all are looked at, unless they are too many for it.
+const EXPIRY_TICKS: usize = 50;
 
 impl Ownership {
     pub(super) fn expire_some(&mut self, now: Millis) {
-        let range = self.holdings.range(self.expire_from..).take(EXPIRED_PER_TICK);
+        let looked_at = self.holdings.len().div_ceil(EXPIRY_TICKS).min(EXPIRED_PER_TICK);
+        let range = self.holdings.range(self.expire_from..).take(looked_at);
         let followed: BTreeSet<Slot> =
             range.map(|(slot, _)| *slot).filter(|slot| self.follows(*slot)).collect();
         let (world, copies) = (&self.world, usize::from(self.copies));
@@ -24,7 +27,7 @@ impl Ownership {
         let mut owned = Vec::new();
         let holdings = self.holdings.range_mut(self.expire_from..);
         for (seen, (slot, holding)) in holdings.enumerate() {
-            if seen == EXPIRED_PER_TICK {
+            if seen == looked_at {
                 next = *slot;
                 break;
             }

@@ -29,6 +29,9 @@ const SATURATED_P99_US: u32 = 50_000;
 const SATURATE_FROM: u32 = 1_000;
 const SATURATE_STEP: Duration = Duration::from_secs(2);
 
+/// How often memory is looked at in a run of churn.
+const CHURN_PARTS: u32 = 12;
+
 /// What one run found. Times in microseconds, memory in bytes.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Run {
@@ -45,6 +48,8 @@ pub(crate) struct Run {
     pub(crate) latency: Option<Latency>,
     pub(crate) clients: u64,
     pub(crate) memory_bytes: Option<u64>,
+    /// The same as time went by, at the ends of equal parts of it.
+    pub(crate) memory_by_time: Vec<u64>,
     /// The highest rate that was borne, in publications a second.
     pub(crate) highest_rate: Option<u32>,
     pub(crate) load: f64,
@@ -80,6 +85,7 @@ pub(crate) fn run(kind: Kind, scenario: &Scenario, options: &Options) -> Result<
         }
         Work::Idle => idle(&*start()?, &members, seconds),
         Work::Connect => connect(&*start()?, &members),
+        Work::Churn { rate } => churn(&*start()?, scenario, rate, seconds),
     };
     // Kept if something went wrong: the logs are in it.
     if run.is_ok() {
@@ -125,6 +131,48 @@ fn connect(system: &dyn System, members: &[Member]) -> Result<Run> {
         load: usage::load(),
         ..Run::default()
     })
+}
+
+/// Everybody comes, publishes once, is heard and leaves; others with new names come next.
+fn churn(system: &dyn System, scenario: &Scenario, rate: u32, length: Duration) -> Result<Run> {
+    let (pids, began) = (system.pids(), Instant::now());
+    let mut run = Run::default();
+    let pause = Duration::from_secs(1) * scenario.members as u32 / rate;
+    for round in 0_u32.. {
+        // As many rounds as fit, at their times; one that took longer delays those behind it.
+        let due = pause * round;
+        while due > began.elapsed() {
+            std::thread::sleep(due - began.elapsed());
+        }
+        let parts = length.as_millis() / u128::from(CHURN_PARTS);
+        while began.elapsed().as_millis() >= parts * (run.memory_by_time.len() as u128 + 1) {
+            run.memory_by_time.push(usage::pss_bytes(&pids)?);
+        }
+        if began.elapsed() >= length {
+            break;
+        }
+        let shift = round as usize * scenario.members;
+        let shifted = |member: Member| Member {
+            user: format!("u{}", member.room + shift),
+            room: member.room + shift,
+            to: member.to + shift,
+            ..member
+        };
+        let members = scenario.members().into_iter().map(shifted).collect();
+        let mut traffic = Traffic::new(system, scenario, members)?;
+        let heard = traffic.all_speak()?;
+        run.publications += heard.publications;
+        run.expected += heard.expected;
+        run.received += heard.received;
+        run.missing += heard.missing;
+        run.surplus += heard.surplus;
+        run.closed += traffic.crowd.closed as u64;
+        run.clients += traffic.members.len() as u64;
+    }
+    run.elapsed_s = began.elapsed().as_secs_f64();
+    run.memory_bytes = run.memory_by_time.last().copied();
+    run.load = usage::load();
+    Ok(run)
 }
 
 /// What each member says to get in.
@@ -208,6 +256,22 @@ impl<'a> Traffic<'a> {
             }
         }
         anyhow::bail!("publications still don't reach everybody after {PROBES_MAX} times")
+    }
+
+    /// Everybody publishes once.
+    fn all_speak(&mut self) -> Result<Run> {
+        self.phase += 1;
+        let mut tally = Tally::new(self.phase, self.expected(self.members.len()));
+        for publisher in 0..self.members.len() {
+            self.send(publisher, self.crowd.now_ns())?;
+        }
+        let began = Instant::now();
+        while let Some(left) = SILENCE.checked_sub(began.elapsed())
+            && tally.received < tally.wanted
+        {
+            self.crowd.receive(left, |delivery| tally.count(delivery))?;
+        }
+        Ok(Run { publications: self.members.len() as u64, ..tally.run() })
     }
 
     /// Publishes at this rate for this long and waits for what comes.

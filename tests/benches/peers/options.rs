@@ -20,7 +20,7 @@ pub(crate) struct Options {
         default_value = "floor,orbweb,orbweb-one,nats,socketio,mosquitto"
     )]
     pub(crate) system: Vec<Kind>,
-    /// Scenarios by name, or by the first part of it, such as direct; all if none is given
+    /// Scenarios by name, or by the first part of it, such as direct; all but churn if none is given
     #[arg(long, value_delimiter = ',', value_parser = known)]
     pub(crate) scenario: Vec<String>,
     /// How long each run lasts
@@ -81,7 +81,7 @@ impl Options {
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
         let wanted = |scenario: &Scenario| {
             let named = |word: &String| scenario.name == word || scenario.family() == word;
-            self.scenario.is_empty() || self.scenario.iter().any(named)
+            self.scenario.is_empty() && !scenario.is_long() || self.scenario.iter().any(named)
         };
         let mut found: Vec<_> = Scenario::all().into_iter().filter(wanted).collect();
         for scenario in &mut found {
@@ -89,7 +89,7 @@ impl Options {
                 Work::Traffic { .. } if scenario.family() == "fanout" => {
                     scenario.sized(self.subscribers);
                 }
-                Work::Traffic { .. } | Work::Saturate => {}
+                Work::Traffic { .. } | Work::Saturate | Work::Churn { .. } => {}
                 Work::Idle => scenario.sized(self.connections),
                 Work::Connect => scenario.sized(self.connects),
             }

@@ -140,6 +140,7 @@ fn cost(scenario: &Scenario, run: &Run) -> f64 {
         Work::Saturate => f64::from(run.highest_rate.unwrap_or_default()),
         Work::Idle => run.memory_bytes.unwrap_or_default() as f64 / 1024.0 / run.clients as f64,
         Work::Connect => run.cpu_us / run.clients as f64,
+        Work::Churn { .. } => mib(run.memory_bytes.unwrap_or_default()),
     }
 }
 
@@ -150,6 +151,7 @@ fn unit(scenario: &Scenario) -> &'static str {
         Work::Saturate => "messages a second, more is better",
         Work::Idle => "KiB a connection",
         Work::Connect => "CPU µs a connect",
+        Work::Churn { .. } => "MiB at the end",
     }
 }
 
@@ -160,6 +162,7 @@ fn columns(scenario: &Scenario) -> impl Iterator<Item = &'static str> {
         }
         Work::Idle => &["% of a core", ""],
         Work::Connect => &["a second", "a second a core", ""],
+        Work::Churn { .. } => &["connections", "MiB at the ends of twelfths", ""],
     };
     columns.iter().copied()
 }
@@ -190,6 +193,11 @@ fn cells(scenario: &Scenario, runs: &[Run]) -> Vec<String> {
             middle(&|run| run.clients as f64 / run.elapsed_s),
             middle(&|run| run.clients as f64 / run.cpu_us * 1e6),
         ],
+        Work::Churn { .. } => {
+            let last = runs.last().map(|run| run.memory_by_time.as_slice()).unwrap_or_default();
+            let twelfths = last.iter().map(|&bytes| figure(mib(bytes))).collect::<Vec<_>>();
+            vec![sum(|run| run.clients).to_string(), twelfths.join(" ")]
+        }
     };
     cells.push(note);
     cells
@@ -208,6 +216,9 @@ fn run_json(scenario: &Scenario, run: &Run) -> Value {
     if let Some(bytes) = run.memory_bytes {
         found["memory_bytes"] = bytes.into();
     }
+    if !run.memory_by_time.is_empty() {
+        found["memory_by_time"] = json!(run.memory_by_time);
+    }
     if let Some(rate) = run.highest_rate {
         found["highest_rate"] = rate.into();
     }
@@ -223,6 +234,10 @@ fn run_json(scenario: &Scenario, run: &Run) -> Value {
             json!({"p50": latency.p50_us, "p99": latency.p99_us, "p999": latency.p999_us});
     }
     found
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -23,6 +23,8 @@ pub(crate) enum Work {
     Idle,
     /// Members connect, one after the other.
     Connect,
+    /// New users connect, speak to each other and leave, so many a second, all the time.
+    Churn { rate: u32 },
 }
 
 /// Whom a publication is for.
@@ -87,6 +89,13 @@ impl Scenario {
             // Ten in a room; how many rooms that makes depends on how many are asked for.
             Self::still("idle", "connected and subscribed", Work::Idle),
             Self::still("connect", "connects, each with a token and a subscription", Work::Connect),
+            Self {
+                name: "churn",
+                title: "users that connect, publish to each other and leave",
+                members: 100,
+                reach: history,
+                work: Work::Churn { rate: 50 },
+            },
         ]
     }
 
@@ -100,6 +109,11 @@ impl Scenario {
         if matches!(self.work, Work::Idle | Work::Connect) {
             self.reach = Reach::Rooms(self.members.div_ceil(10));
         }
+    }
+
+    /// Whether it runs only when it is named: a short run of it says nothing.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.work, Work::Churn { .. })
     }
 
     /// The name's first part.

@@ -26,7 +26,7 @@ const STARTS: usize = 3;
 pub(crate) enum Kind {
     /// What no server on this kernel can beat that writes once a delivery
     Floor,
-    /// The release binary, or the one that ORBWEB_BINARY names
+    /// The binary of the profile `dist`, or the one that ORBWEB_BINARY names
     Orbweb,
     /// The same, each node on one thread (`client.shards = 1`)
     OrbwebOne,
@@ -55,7 +55,9 @@ impl Kind {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Floor => Ok(()),
-            Self::Orbweb | Self::OrbwebOne => needed(&orbweb::binary(), "cargo build --release"),
+            Self::Orbweb | Self::OrbwebOne => {
+                needed(&orbweb::binary(), "cargo build --profile dist")
+            }
             Self::Nats => needed(&nats::binary(), SETUP),
             Self::Socketio => {
                 needed(&socketio::packages(), SETUP)?;

@@ -42,7 +42,9 @@ pub(super) struct Orbweb {
 /// What is measured.
 pub(super) fn binary() -> PathBuf {
     let given = std::env::var_os("ORBWEB_BINARY").map(PathBuf::from);
-    given.unwrap_or_else(|| env!("CARGO_BIN_EXE_orbweb").into())
+    given.unwrap_or_else(|| {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("dist").join("orbweb")
+    })
 }
 
 impl Orbweb {
