@@ -19,7 +19,7 @@ sim *options:
 bench *options:
     tests/measure {{ options }}
 
-# Orbweb beside its peers, which tests/benches/peers/setup installs
+# Orbweb, as `cargo build --profile dist` makes it, beside its peers, which tests/benches/peers/setup installs
 peers *options:
     cargo bench --bench peers -- {{ options }}
 

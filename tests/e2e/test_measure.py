@@ -111,3 +111,15 @@ async def test_the_cost_of_growth_is_told_size_by_size(tmp_path):
     for size in sizes:
         assert size["death"]["claims"] >= 1 and size["join"]["claims"] >= 1, size
         assert size["publication"]["datagrams"] > 1 and size["rest"]["bytes"] > 0, size
+
+
+@pytest.mark.hosts
+async def test_what_others_notice_of_trouble_is_told(tmp_path):
+    file = tmp_path / "figures.json"
+    words = "beside --rounds 1 --seconds 6 --json"
+    out, _ = await measure(*words.split(), str(file))
+    runs = json.loads(file.read_text())["runs"]
+    for name in runs:
+        for figure in ("acknowledge", "deliver"):
+            assert re.search(rf"^publish → {figure}, {name} +p50 [\d.]+ ms, p99 ", out, re.MULTILINE), out
+    assert len(runs) == 4 and all(run["messages"] > 0 for (run,) in runs.values()), runs

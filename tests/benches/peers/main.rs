@@ -1,6 +1,7 @@
 //! Orbweb beside what people use today, on the same work in the same run: what a delivery costs.
 //!
 //!     tests/benches/peers/setup                          installs the peers
+//!     cargo build --profile dist                         builds what is measured
 //!     cargo bench --bench peers                          measures everything
 //!     cargo bench --bench peers -- --help                tells the options
 //!     cargo bench --bench peers -- chart FILE.svg FILE.json…

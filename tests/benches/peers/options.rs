@@ -86,7 +86,7 @@ impl Options {
         let mut found: Vec<_> = Scenario::all().into_iter().filter(wanted).collect();
         for scenario in &mut found {
             match scenario.work {
-                Work::Traffic { .. } if scenario.family() == "fanout" => {
+                Work::Traffic { .. } if scenario.name.contains("fanout") => {
                     scenario.sized(self.subscribers);
                 }
                 Work::Traffic { .. } | Work::Saturate | Work::Churn { .. } => {}

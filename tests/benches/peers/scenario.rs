@@ -30,8 +30,9 @@ pub(crate) enum Work {
 /// Whom a publication is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reach {
-    /// Everybody in the publisher's room; there are so many rooms.
-    Rooms(usize),
+    /// Everybody in the publisher's room; there are so many rooms. With Orbweb they keep a history or
+    /// don't; the others keep none.
+    Rooms { rooms: usize, history: bool },
     /// One user, on the other node. With Orbweb it goes to that user's inbox, which keeps a history
     /// or doesn't; the others keep none.
     User { history: bool },
@@ -57,14 +58,25 @@ impl Scenario {
             reach,
             work: Work::Traffic { rate },
         };
-        let (room, rooms) = (Reach::Rooms(1), Reach::Rooms(100));
+        let rooms_of = |rooms| Reach::Rooms { rooms, history: false };
+        let (room, rooms) = (rooms_of(1), rooms_of(100));
+        let stream = Reach::Rooms { rooms: 1, history: true };
         let (direct, history) = (Reach::User { history: false }, Reach::User { history: true });
         vec![
             traffic("fanout-30", "one room, 30/s", 1000, room, 30),
             traffic("fanout-150", "one room, 150/s", 1000, room, 150),
+            // More than two nodes beside a generator deliver one by one: what waits leaves together.
+            traffic("fanout-800", "one room, 800/s", 1000, room, 800),
             traffic("rooms", "100 rooms, 3,000/s", 1000, rooms, 3000),
             traffic("direct-1000", "users to users across nodes, 1,000/s", 200, direct, 1000),
             traffic("direct-4000", "users to users across nodes, 4,000/s", 200, direct, 4000),
+            traffic(
+                "history-fanout",
+                "one room, 30/s; Orbweb with history, 2 copies",
+                1000,
+                stream,
+                30,
+            ),
             traffic(
                 "history-1000",
                 "users to users, 1,000/s; Orbweb with history, 2 copies",
@@ -100,14 +112,14 @@ impl Scenario {
     }
 
     fn still(name: &'static str, title: &'static str, work: Work) -> Self {
-        Self { name, title, members: 0, reach: Reach::Rooms(1), work }
+        Self { name, title, members: 0, reach: Reach::Rooms { rooms: 1, history: false }, work }
     }
 
     /// The same with so many members.
     pub(crate) fn sized(&mut self, members: u32) {
         self.members = members as usize;
         if matches!(self.work, Work::Idle | Work::Connect) {
-            self.reach = Reach::Rooms(self.members.div_ceil(10));
+            self.reach = Reach::Rooms { rooms: self.members.div_ceil(10), history: false };
         }
     }
 
@@ -130,7 +142,7 @@ impl Scenario {
     pub(crate) fn members(&self) -> Vec<Member> {
         let member = |number: usize| {
             let (room, to) = match self.reach {
-                Reach::Rooms(rooms) => {
+                Reach::Rooms { rooms, .. } => {
                     let room = number / self.members.div_ceil(rooms);
                     (room, room)
                 }
@@ -146,7 +158,7 @@ impl Scenario {
     /// members.
     pub(crate) fn publisher(&self, number: usize) -> usize {
         let rooms = match self.reach {
-            Reach::Rooms(rooms) => rooms,
+            Reach::Rooms { rooms, .. } => rooms,
             Reach::User { .. } => self.members,
         };
         let size = self.members / rooms;

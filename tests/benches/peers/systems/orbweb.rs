@@ -27,9 +27,12 @@ keys = ["the-key-of-a-benchmark"]
 [channels]
 allow_subscribe = true
 allow_publish = true
+ROOMS
 [inbox]
 allow_publish = true
 "#;
+/// Rooms that keep what inboxes keep.
+const STREAM: &str = "history_size = 100\nhistory_ttl = \"2m\"\nrecovery = true\n";
 /// Inboxes as they are for who wants no history.
 const EPHEMERAL: &str = "history_size = 0\nhistory_ttl = \"0s\"\nrecovery = false\n";
 
@@ -51,9 +54,13 @@ impl Orbweb {
     /// Nodes with so many threads for connections; 0 = what they choose themselves.
     pub(super) fn start(folder: &Path, reach: Reach, shards: u16) -> Result<Self> {
         let config = folder.join("orbweb.toml");
-        let inbox = if reach == (Reach::User { history: false }) { EPHEMERAL } else { "" };
-        let text = CONFIG.replace("SHARDS", &shards.to_string());
-        std::fs::write(&config, format!("{text}{inbox}"))?;
+        let (rooms, inboxes) = match reach {
+            Reach::Rooms { history: true, .. } => (STREAM, ""),
+            Reach::User { history: false } => ("", EPHEMERAL),
+            Reach::Rooms { .. } | Reach::User { .. } => ("", ""),
+        };
+        let text = CONFIG.replace("SHARDS", &shards.to_string()).replace("ROOMS\n", rooms);
+        std::fs::write(&config, format!("{text}{inboxes}"))?;
         let secret = folder.join("secret");
         std::fs::write(
             &secret,
@@ -104,7 +111,7 @@ fn whole(address: SocketAddr) -> Result<bool> {
 impl Orbweb {
     fn channel(&self, room: usize) -> String {
         match self.reach {
-            Reach::Rooms(_) => room_name(room),
+            Reach::Rooms { .. } => room_name(room),
             Reach::User { .. } => format!("#u{room}"),
         }
     }
@@ -129,7 +136,7 @@ impl System for Orbweb {
         let mut steps =
             vec![upgrade("/connection/websocket", None), say(connect, b"\"connect\":{")];
         // Who connects is subscribed to the own inbox.
-        if matches!(self.reach, Reach::Rooms(_)) {
+        if matches!(self.reach, Reach::Rooms { .. }) {
             steps.push(say(subscribe, b"\"subscribe\":{"));
         }
         Ok(steps)
