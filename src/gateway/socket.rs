@@ -47,7 +47,8 @@ impl Socket for TcpStream {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let socket = socket2::SockRef::from(self);
         let mut read = 0;
-        // What doesn't fill the buffer was all there is: the next try is told so without a system call.
+        // What doesn't fill the buffer was all there is, but for urgent data, which no client sends: the
+        // next try is told so without a system call.
         let all = self.try_io(Interest::READABLE, || {
             read = (&*socket).read(into)?;
             let more = read == 0 || read == into.len();

@@ -15,7 +15,7 @@ pub(super) const LANE_BYTES_MAX: usize = RELAY_BYTES + FRAME_BYTES_MAX;
 const CHUNKS_MAX: usize = 32;
 
 /// What most frames fit into: they grow no buffer.
-const SMALL_BYTES: usize = 512;
+const SMALL_BYTES: usize = 256;
 
 const LENGTH_BYTES: usize = 4;
 const DIRECT: u8 = 0;

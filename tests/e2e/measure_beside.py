@@ -3,7 +3,7 @@ channel, beside clients that read slowly or not at all, and beside a node with a
 `tests/measure beside`.
 
 Three nodes in a network of their own. The quiet channel's publisher and subscriber, its owner and the
-other copy are on the first two. What makes the trouble shares this machine's cores."""
+other copy are on the first two; the first owns the other channels, too. What makes the trouble shares this machine's cores."""
 
 import asyncio
 import contextlib
@@ -58,23 +58,33 @@ async def subscribers(node, channel, number, prefix):
         yield clients
 
 
-async def paced(rate, act):
-    """Acts so often, as time allows."""
+@contextlib.asynccontextmanager
+async def paced(rate, act, found, name, each=1):
+    """Acts so often while the block runs, as time allows; how often a second it was is put down, each
+    time for as many as it is worth."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    for n in itertools.count(1):
-        await act()
-        await asyncio.sleep(max(0, began + n / rate - loop.time()))
+    began, done = loop.time(), 0
+
+    async def act_on():
+        nonlocal done
+        for done in itertools.count(1):
+            await act()
+            await asyncio.sleep(max(0, began + done / rate - loop.time()))
+
+    async with running(act_on()):
+        yield
+        found[name] = round(done * each / (loop.time() - began))
 
 
 async def read_all(clients):
     async def read(client):
         async for message in client.messages():
             assert "error" not in message, message
+            if not message:
+                await client.socket.send("{}")
+        raise AssertionError("a connection that is read was closed")
 
     await asyncio.gather(*map(read, clients))
-    # Until it is cancelled: that connections end is for who looks at what was closed.
-    await asyncio.Event().wait()
 
 
 async def read_slowly(clients):
@@ -85,19 +95,21 @@ async def read_slowly(clients):
             await asyncio.sleep(1 / READS_RATE)
 
     await asyncio.gather(*map(read, clients))
+    # They may well be parted with.
     await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
-async def busy(node, channel):
+async def busy(node, channel, found):
     """Somebody publishes much to a channel."""
     async with await Raw.dial(node.ws) as publisher:
         await publisher.connect(token=token("busy"))
         await publisher.call(subscribe={"channel": channel})
         frame = json.dumps({"id": 9, "publish": {"channel": channel, "data": "x" * BUSY_BYTES}})
-        async with running(paced(BUSY_RATE, lambda: publisher.socket.send(frame))):
-            async with running(read_all([publisher])):
-                yield
+        kbytes = BUSY_BYTES / 1000
+        send = paced(BUSY_RATE, lambda: publisher.socket.send(frame), found, "kbytes_a_second", kbytes)
+        async with running(read_all([publisher])), send:
+            yield
 
 
 @contextlib.asynccontextmanager
@@ -109,26 +121,28 @@ async def alone(_):
 @contextlib.asynccontextmanager
 async def hot_channel(c):
     async with Bulk(c.nodes[:2]) as bulk, contextlib.AsyncExitStack() as stack:
-        batch = [{"publish": {"channel": "hot", "data": {"n": n}}} for n in range(HOT_BATCH)]
+        hot, found = await c.key(c[0], "hot-"), {}
+        batch = [{"publish": {"channel": hot, "data": {"n": n}}} for n in range(HOT_BATCH)]
         for node in c.nodes[1:]:
-            clients = await stack.enter_async_context(subscribers(node, "hot", 2, "hot"))
+            clients = await stack.enter_async_context(subscribers(node, hot, 2, "hot"))
             await stack.enter_async_context(running(read_all(clients)))
-        await stack.enter_async_context(
-            running(paced(HOT_RATE / HOT_BATCH, lambda: bulk.commands(batch)))
+        publish = paced(
+            HOT_RATE / HOT_BATCH, lambda: bulk.commands(batch), found, "publications_a_second", HOT_BATCH
         )
-        yield {"publications_a_second": HOT_RATE}
+        await stack.enter_async_context(publish)
+        yield found
 
 
 @contextlib.asynccontextmanager
 async def bad_readers(c):
     found = {"stuck": CLIENTS, "slow": CLIENTS}
-    before = await closed(c)
+    before, channel = await closed(c), await c.key(c[0], "busy-")
     async with (
-        subscribers(c[1], "busy", CLIENTS, "stuck") as stuck,
-        subscribers(c[1], "busy", CLIENTS, "slow") as slow,
+        subscribers(c[1], channel, CLIENTS, "stuck") as stuck,
+        subscribers(c[1], channel, CLIENTS, "slow") as slow,
     ):
         assert len(stuck) == CLIENTS, "they are there and aren't read"
-        async with running(read_slowly(slow)), busy(c[0], "busy"):
+        async with running(read_slowly(slow)), busy(c[0], channel, found):
             yield found
         found["closed_slow"] = int(await closed(c) - before)
         assert found["closed_slow"] >= CLIENTS, "who doesn't read is parted with"
@@ -136,11 +150,11 @@ async def bad_readers(c):
 
 @contextlib.asynccontextmanager
 async def slow_link(c):
-    found = {"kbytes_a_second": LINK_KBYTES, "asked_for": BUSY_RATE * BUSY_BYTES // 1000}
-    async with subscribers(c[2], "busy", CLIENTS, "far") as clients, running(read_all(clients)):
+    found, channel = {"link_kbytes_a_second": LINK_KBYTES}, await c.key(c[0], "busy-")
+    async with subscribers(c[2], channel, CLIENTS, "far") as clients, running(read_all(clients)):
         limit(c[2].mesh_port)
         try:
-            async with busy(c[0], "busy"):
+            async with busy(c[0], channel, found):
                 yield found
         finally:
             nft("delete table inet slow")

@@ -136,16 +136,19 @@ fn connect(system: &dyn System, members: &[Member]) -> Result<Run> {
 /// Everybody comes, publishes once, is heard and leaves; others with new names come next.
 fn churn(system: &dyn System, scenario: &Scenario, rate: u32, length: Duration) -> Result<Run> {
     let (pids, began) = (system.pids(), Instant::now());
+    let (cpu, own_cpu) = (usage::cpu_us(&pids)?, usage::own_cpu_us()?);
     let mut run = Run::default();
     let pause = Duration::from_secs(1) * scenario.members as u32 / rate;
     for round in 0_u32.. {
-        // As many rounds as fit, at their times; one that took longer delays those behind it.
+        // Each at its time, or as soon as those before it are done.
         let due = pause * round;
         while due > began.elapsed() {
             std::thread::sleep(due - began.elapsed());
         }
         let parts = length.as_millis() / u128::from(CHURN_PARTS);
-        while began.elapsed().as_millis() >= parts * (run.memory_by_time.len() as u128 + 1) {
+        while run.memory_by_time.len() < CHURN_PARTS as usize
+            && began.elapsed().as_millis() >= parts * (run.memory_by_time.len() as u128 + 1)
+        {
             run.memory_by_time.push(usage::pss_bytes(&pids)?);
         }
         if began.elapsed() >= length {
@@ -170,6 +173,8 @@ fn churn(system: &dyn System, scenario: &Scenario, rate: u32, length: Duration) 
         run.clients += traffic.members.len() as u64;
     }
     run.elapsed_s = began.elapsed().as_secs_f64();
+    run.cpu_us = usage::cpu_us(&pids)? - cpu;
+    run.generator_cpu_us = usage::own_cpu_us()? - own_cpu;
     run.memory_bytes = run.memory_by_time.last().copied();
     run.load = usage::load();
     Ok(run)
@@ -265,10 +270,10 @@ impl<'a> Traffic<'a> {
         for publisher in 0..self.members.len() {
             self.send(publisher, self.crowd.now_ns())?;
         }
-        let began = Instant::now();
-        while let Some(left) = SILENCE.checked_sub(began.elapsed())
-            && tally.received < tally.wanted
-        {
+        let began_ns = self.crowd.now_ns();
+        while tally.received < tally.wanted {
+            let silent = self.crowd.now_ns().saturating_sub(tally.last_ns.max(began_ns));
+            let Some(left) = SILENCE.checked_sub(Duration::from_nanos(silent)) else { break };
             self.crowd.receive(left, |delivery| tally.count(delivery))?;
         }
         Ok(Run { publications: self.members.len() as u64, ..tally.run() })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Step, System, pids, room_name, token, upgrade};
+use super::{Step, System, installed, pids, room_name, token, upgrade};
 use crate::frame::{Opcode, client_frame};
 use crate::ports;
 use crate::process::Server;
@@ -45,9 +45,9 @@ pub(super) struct Orbweb {
 /// What is measured.
 pub(super) fn binary() -> PathBuf {
     let given = std::env::var_os("ORBWEB_BINARY").map(PathBuf::from);
-    given.unwrap_or_else(|| {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("dist").join("orbweb")
-    })
+    // Nodes are started in a folder of their own.
+    let given = given.map(|path| std::path::absolute(&path).unwrap_or(path));
+    given.unwrap_or_else(|| installed().with_file_name("dist").join("orbweb"))
 }
 
 impl Orbweb {
