@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-TEST_S = 120
+TEST_S = 90
 
 
 @pytest.hookimpl(tryfirst=True)

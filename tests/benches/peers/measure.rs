@@ -271,9 +271,7 @@ impl<'a> Traffic<'a> {
             self.send(publisher, self.crowd.now_ns())?;
         }
         let began_ns = self.crowd.now_ns();
-        while tally.received < tally.wanted {
-            let silent = self.crowd.now_ns().saturating_sub(tally.last_ns.max(began_ns));
-            let Some(left) = SILENCE.checked_sub(Duration::from_nanos(silent)) else { break };
+        while let Some(left) = tally.patience(began_ns, self.crowd.now_ns()) {
             self.crowd.receive(left, |delivery| tally.count(delivery))?;
         }
         Ok(Run { publications: self.members.len() as u64, ..tally.run() })
@@ -300,10 +298,9 @@ impl<'a> Traffic<'a> {
             let left = if number < publications {
                 Duration::from_nanos(due(number) - now)
             } else {
-                let silent = now.saturating_sub(tally.last_ns.max(due(number)));
-                match SILENCE.checked_sub(Duration::from_nanos(silent)) {
-                    Some(left) if tally.received < tally.wanted => left,
-                    _ => break,
+                match tally.patience(due(number), now) {
+                    Some(left) => left,
+                    None => break,
                 }
             };
             self.crowd.receive(left, |delivery| tally.count(delivery))?;
@@ -372,6 +369,13 @@ impl Tally {
             let took = came_ns.saturating_sub(stamp.due_ns) / 1000;
             self.latencies_us.push(u32::try_from(took).unwrap_or(u32::MAX));
         }
+    }
+
+    /// How long to wait for more, when the last publication was due at `since_ns`; `None` = no longer.
+    fn patience(&self, since_ns: u64, now_ns: u64) -> Option<Duration> {
+        let silent = now_ns.saturating_sub(self.last_ns.max(since_ns));
+        let left = SILENCE.checked_sub(Duration::from_nanos(silent))?;
+        (self.received < self.wanted).then_some(left)
     }
 
     fn run(mut self) -> Run {
